@@ -1,0 +1,21 @@
+"""What of a Ray cluster a run asks for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    address: str = ""
+    """Ray address; empty: RAY_ADDRESS (set inside a submitted job), else a private head on this machine."""
+    num_cpus: int = 0
+    """CPUs of the private head; 0: all of the machine."""
+    num_rollout_workers: int = 1
+    """Rollout workers, one per sandbox node."""
+    engine_gpus: float = 0.0
+    """GPUs of one engine bundle; 0 on a CPU machine."""
+    learner_gpus: float = 0.0
+    """GPUs of one learner rank; 0 on a CPU machine."""
+    placement_timeout_s: float = 120.0
+    """Placement groups not ready by then are an error that names what is missing."""
+    object_store_mib: int = 256
+    """Object store of the private head."""

@@ -1,0 +1,40 @@
+"""How episodes are played."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    prompt: str = "compact"
+    """Prompt template, one of envpool.prompt.PROMPTS."""
+    tools: tuple[str, ...] = ("execute_bash", "str_replace_editor", "submit")
+    """Tools the agent may call, names of envpool.tools.TOOLS."""
+    max_turns: int = 10
+    """Completions per episode."""
+    max_tokens: int = 1024
+    """Tokens of the whole episode (prompt, completions and observations)."""
+    max_tokens_per_turn: int = 64
+    """Tokens of one completion."""
+    max_observation_bytes: int = 4096
+    """Longer tool output is cut in the middle."""
+    tool_timeout_s: float = 10.0
+    """One command. The chain tool < episode < lease is checked when the config is read."""
+    episode_timeout_s: float = 120.0
+    """One episode, grading not included."""
+    compact_observations: bool = True
+    """Short tool answers for tiny models; False gives SWE-Master's wording."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    temperature: float = 1.0
+    """Sampling temperature."""
+    num_samples: int = 4
+    """Episodes per task (best-of-N)."""
+    concurrency: int = 32
+    """Episodes in flight on one rollout worker."""
+    infra_retries: int = 2
+    """Fresh tries of an episode whose sandbox or engine broke, before it is left out."""
+    lease_s: float = 300.0
+    """A sandbox lease ends then; must exceed the episode's time and the grading's."""

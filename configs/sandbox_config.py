@@ -1,0 +1,25 @@
+"""Where commands run."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    backend: str = "process"
+    """One of envpool.sandboxes.SANDBOXES: process, docker, scripted."""
+    isolation: str = "auto"
+    """Process backend: auto (bubblewrap where installed, else none with a warning), bubblewrap, none."""
+    num_sandboxes: int = 16
+    """Sandboxes leased at once on one node; more wait."""
+    start_timeout_s: float = 60.0
+    """Deadline for starting one sandbox."""
+    memory_mib: int = 1024
+    """Memory limit of one sandbox (Docker; rlimit where the process backend can)."""
+    pids: int = 256
+    """Process limit of one sandbox."""
+    cpus: float = 1.0
+    """CPU limit of one sandbox (Docker)."""
+    docker_host: str = ""
+    """Engine address; empty means DOCKER_HOST, the default socket, or .docker-local."""
+    base_image: str = "swe-master-base"
+    """Docker image that `folder:` trees are unpacked into."""

@@ -1,0 +1,41 @@
+"""Which tasks a run uses and how they are made."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MicroTasksConfig:
+    """Knobs of the generator of micro-SWE tasks (envpool.micro_tasks)."""
+
+    num_train: int = 480
+    """Distinct training tasks."""
+    num_heldout: int = 128
+    """Distinct held-out tasks: other names and templates than the training tasks."""
+    explicit_share: float = 0.5
+    """Share of issues that name the right operation; the others only say that something is wrong."""
+    functions_per_file: int = 3
+    """Functions in the module; one is broken."""
+
+
+@dataclass(frozen=True)
+class PackageTasksConfig:
+    """Tasks from a real Python package with its own pytest suite."""
+
+    source: str = ""
+    """Path of an sdist or a folder; empty: none."""
+    max_tasks: int = 5
+    """Stop after this many validated tasks."""
+    test_timeout_s: float = 120.0
+    """One run of the package's suite."""
+
+
+@dataclass(frozen=True)
+class TasksConfig:
+    seed: int = 0
+    """Seeds the generators."""
+    micro: MicroTasksConfig = MicroTasksConfig()
+    package: PackageTasksConfig = PackageTasksConfig()
+    rows: str = ""
+    """Dataset rows to import (JSON, JSONL or Parquet); empty: none."""
+    rows_source: str = "swe_rebench"
+    """Adapter for the rows, one of envpool.task_sources.TASK_SOURCES."""

@@ -1,0 +1,56 @@
+"""The seam between episode and model: one call, messages and token ids in, token ids out."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One chat message; `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What a policy is shown. `messages` and `prompt_ids` say the same; engines read the ids, scripted policies and
+    endpoints the messages. `session_id` is constant over an episode (engine affinity); `max_tokens` bounds the completion."""
+
+    session_id: str
+    messages: tuple[Message, ...]
+    prompt_ids: IntArray
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy sampled: `token_ids`, `rollout_logprobs`, `policy_versions` have equal lengths.
+
+    The end-of-turn token, when sampled, is the last id. Log-probs are natural, of the sampling distribution; NaN where the
+    source reports none (scripted policies, endpoints).
+    """
+
+    token_ids: IntArray
+    rollout_logprobs: FloatArray
+    policy_versions: IntArray
+    finish_reason: FinishReason
+
+
+class Generate(Protocol):
+    """A policy. Raises `PolicyError` when the engine or endpoint broke (never the model's fault)."""
+
+    async def __call__(self, request: GenerateRequest) -> Completion: ...
+
+
+class PolicyError(RuntimeError):
+    """The engine or endpoint behind a policy failed; the episode is retried, then left out of its group."""

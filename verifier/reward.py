@@ -1,0 +1,41 @@
+"""A trajectory's reward, and the group a baseline is computed over."""
+
+from dataclasses import dataclass
+
+from envpool.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Reward:
+    """`value` is what the learner sees; `parts` names what it was made of; `train` False masks the trajectory's loss."""
+
+    value: float
+    parts: dict[str, float]
+    train: bool
+
+
+@dataclass(frozen=True)
+class ScoredTrajectory:
+    """A trajectory with its reward and whether its patch resolved the issue (before shaping)."""
+
+    trajectory: Trajectory
+    reward: Reward
+    resolved: bool
+    report_text: str
+
+
+@dataclass(frozen=True)
+class LostEpisode:
+    """An episode that infrastructure broke after all retries; in neither loss nor baseline."""
+
+    sample_index: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """All episodes of one task sampled together."""
+
+    instance_id: str
+    members: tuple[ScoredTrajectory, ...]
+    lost: tuple[LostEpisode, ...]
