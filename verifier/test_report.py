@@ -11,10 +11,17 @@ class TestStatus(Enum):
 
     __test__ = False
     PASSED = "passed"
-    FAILED = "failed"
+    XFAIL = "xfail"  # failed as the test itself expects
     SKIPPED = "skipped"
-    ERROR = "error"
     MISSING = "missing"
+    FAILED = "failed"
+    ERROR = "error"
+
+
+def worst(first: TestStatus, second: TestStatus) -> TestStatus:
+    """The worse of two statuses, in the order of the enum: passed < xfail < skipped < missing < failed < error."""
+    order = list(TestStatus)
+    return max(first, second, key=order.index)
 
 
 @dataclass(frozen=True)

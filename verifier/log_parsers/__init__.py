@@ -1,0 +1,23 @@
+"""Parsers from a test log to a status per test, by the name a task's oracle carries (`Oracle.log_parser`).
+
+To add one: write `verifier/log_parsers/<name>_log.py` with a function `(log: str) -> dict[str, TestStatus]` and add a line to
+`LOG_PARSERS`. Names that are not in the dict are looked up in swebench's registry (the optional extra `grade`), so a dataset
+row that names one of its parsers works without code here.
+"""
+
+from collections.abc import Callable
+
+from verifier.log_parsers.pytest_log import parse_log_pytest
+from verifier.log_parsers.swebench_log import swebench_parser
+from verifier.test_report import TestStatus
+
+LogParser = Callable[[str], dict[str, TestStatus]]
+
+LOG_PARSERS: dict[str, LogParser] = {
+    "parse_log_pytest": parse_log_pytest,
+}
+
+
+def log_parser(name: str) -> LogParser:
+    """The parser of that name, ours first, then swebench's. Raises `LogParserMissingError` with what to do."""
+    return LOG_PARSERS[name] if name in LOG_PARSERS else swebench_parser(name)
