@@ -11,3 +11,5 @@ class VerifierConfig:
     """Reward table, one of verifier.rewards.REWARDS: swe_master, deepswe, swe_world, outcome."""
     truncated_factor: float = 0.5
     """alpha: credit of a correct work tree that was not submitted (SWE-Master: 0.5)."""
+    collect_context: bool = True
+    """Keep what a scorer may see of each graded patch (touched files, visible tests); world-model and tts need it."""

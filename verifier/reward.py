@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from envpool.trajectory import Trajectory
+from verifier.deployable_context import DeployableContext
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,17 @@ class Reward:
 
 @dataclass(frozen=True)
 class ScoredTrajectory:
-    """A trajectory with its reward and whether its patch resolved the issue (before shaping)."""
+    """A trajectory with its reward and whether its patch resolved the issue (before shaping).
+
+    `report_text` is the log of the hidden tests. `context` is what a scorer may see of the patch; None when it was not
+    collected (verifier.collect_context) or the patch is empty or does not apply.
+    """
 
     trajectory: Trajectory
     reward: Reward
     resolved: bool
     report_text: str
+    context: DeployableContext | None = None
 
 
 @dataclass(frozen=True)

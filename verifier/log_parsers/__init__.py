@@ -8,6 +8,7 @@ row that names one of its parsers works without code here.
 from collections.abc import Callable
 
 from verifier.log_parsers.pytest_log import parse_log_pytest
+from verifier.log_parsers.pytest_verbose_log import parse_log_pytest_verbose
 from verifier.log_parsers.swebench_log import swebench_parser
 from verifier.test_report import TestStatus
 
@@ -15,6 +16,7 @@ LogParser = Callable[[str], dict[str, TestStatus]]
 
 LOG_PARSERS: dict[str, LogParser] = {
     "parse_log_pytest": parse_log_pytest,
+    "parse_log_pytest_verbose": parse_log_pytest_verbose,
 }
 
 

@@ -1,0 +1,142 @@
+"""Play a task several times at once, grade what came out, and say what it is worth: one `Group`."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from configs.rollout_config import RolloutConfig
+from configs.verifier_config import VerifierConfig
+from envpool.chat_format import ChatFormat
+from envpool.episode import OnTurn, run_episode
+from envpool.policy import Generate, PolicyError
+from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError
+from envpool.sandbox_pool import SandboxPool
+from envpool.task import Task
+from envpool.trajectory import Trajectory
+from verifier.grade_cache import GradeCache, GradedPatch
+from verifier.hidden_tests import BrokenTaskError, grade_patch
+from verifier.reward import Group, LostEpisode, ScoredTrajectory
+from verifier.rewards import REWARDS, compute_reward
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+async def play_group(
+    task: Task,
+    *,
+    group_size: int,
+    generate: Generate,
+    policy_name: str,
+    pool: SandboxPool,
+    chat: ChatFormat,
+    rollout: RolloutConfig,
+    verifier: VerifierConfig,
+    temperature: float,
+    seed: int,
+    cache: GradeCache,
+    on_turn: OnTurn | None = None,
+) -> Group:
+    """`group_size` episodes of one task, all at once, each in its own lease; members are sorted by `sample_index`.
+
+    An episode whose sandbox or policy broke is played again from the start in a fresh sandbox, `rollout.infra_retries`
+    times, and is then a `LostEpisode`; the same holds for its grading. A trajectory is graded after its own sandbox was
+    given back, so waiting for a grading sandbox cannot block the pool. On cancellation, or when one member raises an
+    error that is a bug and not a broken sandbox, the other episodes are cancelled and their sandboxes closed first.
+    """
+    player = _Player(task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn)
+    tasks: list[asyncio.Task[ScoredTrajectory | LostEpisode]] = []
+    try:
+        async with asyncio.TaskGroup() as running:
+            tasks = [running.create_task(player.play(index)) for index in range(group_size)]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the first bug, with its own traceback
+    outcomes = [done.result() for done in tasks]
+    return Group(
+        instance_id=task.instance_id,
+        members=tuple(outcome for outcome in outcomes if isinstance(outcome, ScoredTrajectory)),
+        lost=tuple(outcome for outcome in outcomes if isinstance(outcome, LostEpisode)),
+    )
+
+
+def episode_seed(seed: int, instance_id: str, sample_index: int) -> int:
+    """A 31-bit seed of one episode, the same on every machine and independent of how many others are played.
+
+    >>> episode_seed(0, "a", 0) != episode_seed(0, "a", 1)
+    True
+    """
+    digest = hashlib.sha256(f"{seed}\0{instance_id}\0{sample_index}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+@dataclass(frozen=True)
+class _Player:
+    """The arguments of `play_group`, bound; one method per phase of an episode."""
+
+    task: Task
+    generate: Generate
+    policy_name: str
+    pool: SandboxPool
+    chat: ChatFormat
+    rollout: RolloutConfig
+    verifier: VerifierConfig
+    temperature: float
+    seed: int
+    cache: GradeCache
+    on_turn: OnTurn | None
+
+    async def play(self, sample_index: int) -> ScoredTrajectory | LostEpisode:
+        """One member of the group, played and graded, or the error that made it impossible."""
+        try:
+            trajectory = await self._retried(lambda: self._episode(sample_index), f"episode {sample_index}")
+            graded = await self._retried(lambda: self._graded(trajectory), f"grading of episode {sample_index}")
+        except (SandboxError, PolicyError) as error:
+            return LostEpisode(sample_index, f"{type(error).__name__}: {error}")
+        report = graded.report
+        reward = compute_reward(
+            REWARDS[self.verifier.reward], trajectory.stop_reason, report.resolved, self.verifier.truncated_factor
+        )
+        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, graded.context)
+
+    async def _episode(self, sample_index: int) -> Trajectory:
+        async with self.pool.lease(self.task.problem.image, self.task.problem.workdir) as sandbox:
+            try:
+                async with asyncio.timeout(self.rollout.lease_s):
+                    return await run_episode(
+                        self.task.problem,
+                        sandbox,
+                        self.generate,
+                        self.chat,
+                        self.rollout.episode,
+                        sample_index=sample_index,
+                        policy_name=self.policy_name,
+                        temperature=self.temperature,
+                        seed=episode_seed(self.seed, self.task.instance_id, sample_index),
+                        on_turn=self.on_turn,
+                    )
+            except TimeoutError as error:
+                raise SandboxLostError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
+
+    async def _graded(self, trajectory: Trajectory) -> GradedPatch:
+        timeout_s = self.verifier.grading_timeout_s
+
+        async def grade() -> GradedPatch:
+            return await grade_patch(self.task, trajectory.patch, self.pool, timeout_s, self.verifier.collect_context)
+
+        return await self.cache.graded(self.task.instance_id, trajectory.patch, grade)
+
+    async def _retried(self, attempt: Callable[[], Awaitable[Result]], what: str) -> Result:
+        """Run `attempt` until it works; what cannot get better (no image, a broken task) is raised at once."""
+        for tries_left in range(self.rollout.infra_retries, -1, -1):
+            try:
+                return await attempt()
+            except (ImageMissingError, BrokenTaskError):
+                raise
+            except (SandboxError, PolicyError) as error:
+                logger.warning("%s: %s broke (%s tries left): %s", self.task.instance_id, what, tries_left, error)
+                if tries_left == 0:
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")

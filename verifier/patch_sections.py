@@ -1,0 +1,87 @@
+"""A git diff as text sections, one per file: what dropping, comparing and showing parts of a patch needs.
+
+Sections are cut as text, so that binary hunks, mode changes and renames survive as they are.
+"""
+
+import re
+from codecs import escape_decode
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SECTION_START = re.compile(r"^diff --git ", re.MULTILINE)
+PATH_LINE = re.compile(r"^(?:---|\+\+\+|rename from|rename to|copy from|copy to) (.+?)\t?$")
+UNQUOTED_HEADER = re.compile(r"a/(.+) b/\1")
+HEADER_PATHS = re.compile(r'("a/(?:[^"\\]|\\.)*"|a/\S+) ("b/(?:[^"\\]|\\.)*"|b/\S+)')
+
+
+@dataclass(frozen=True)
+class PatchSection:
+    """The part of a diff that concerns one file. `paths` are its old and new path (one when they are equal), without `a/`, `b/`."""
+
+    text: str
+    paths: tuple[str, ...]
+
+
+def patch_sections(diff: str) -> tuple[PatchSection, ...]:
+    """The sections of a git diff in order; a diff without `diff --git` lines is cut where a `---`, `+++`, `@@` triple starts.
+
+    >>> [section.paths for section in patch_sections("diff --git a/x.py b/x.py\\n--- a/x.py\\n+++ b/x.py\\n@@ -1 +1 @@\\n-1\\n+2\\n")]
+    [('x.py',)]
+    """
+    starts = [match.start() for match in SECTION_START.finditer(diff)]
+    if not starts:
+        starts = [match.start() for match in re.finditer(r"^--- .*\n\+\+\+ .*\n@@ ", diff, re.MULTILINE)]
+    texts = [diff[start:end] for start, end in zip(starts, [*starts[1:], len(diff)], strict=True)]
+    return tuple(PatchSection(text, _paths(text)) for text in texts)
+
+
+def drop_paths(diff: str, hidden: Iterable[str]) -> str:
+    """The diff without the sections that touch a hidden path, a folder on the way to one, or something below one."""
+    hidden = tuple(hidden)
+    kept = [section.text for section in patch_sections(diff) if not any(_collide(p, h) for p in section.paths for h in hidden)]
+    return "".join(kept)
+
+
+def normalised_diff(diff: str) -> str:
+    """What the diff changes and where, without hunk positions, blob hashes and context: equal for equal edits.
+
+    Sections are sorted by path; a section without changed lines (a mode change, a rename) keeps its header.
+    """
+    return "".join(sorted(_normalised(section) for section in patch_sections(diff)))
+
+
+def changed_lines(section: PatchSection) -> str:
+    """The `-` and `+` lines of the hunks, in order, ending in a newline ("" for a section without hunks)."""
+    _, _, hunks = section.text.partition("\n@@ ")
+    return "".join(f"{line}\n" for line in hunks.splitlines()[1:] if line[:1] in ("+", "-"))
+
+
+def _normalised(section: PatchSection) -> str:
+    lines = changed_lines(section)
+    if not lines:
+        header = [line for line in section.text.splitlines()[1:] if not line.startswith("index ")]
+        lines = "".join(f"{line}\n" for line in header)
+    return "\n".join((*section.paths, lines))
+
+
+def _paths(text: str) -> tuple[str, ...]:
+    head = text.partition("\n@@ ")[0].splitlines()
+    found = [_plain_path(match[1]) for line in head if (match := PATH_LINE.match(line))]
+    header = head[0].removeprefix("diff --git ") if head else ""
+    if (same := UNQUOTED_HEADER.fullmatch(header)) is not None:
+        found.append(same[1])
+    elif not found and (pair := HEADER_PATHS.fullmatch(header)) is not None:
+        found.extend(_plain_path(path) for path in pair.groups())
+    return tuple(dict.fromkeys(path for path in found if path != "/dev/null"))
+
+
+def _plain_path(path: str) -> str:
+    """`"b/caf\\303\\251"` -> `café`, `a/x.py` -> `x.py`: git quotes paths with unusual bytes in C style."""
+    if path.startswith('"') and path.endswith('"'):
+        decoded, _ = escape_decode(path[1:-1].encode())
+        path = bytes(decoded).decode("utf-8", "replace")
+    return path[2:] if path[:2] in ("a/", "b/") else path
+
+
+def _collide(path: str, hidden: str) -> bool:
+    return path == hidden or path.startswith(f"{hidden}/") or hidden.startswith(f"{path}/")
