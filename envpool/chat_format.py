@@ -1,0 +1,115 @@
+"""The one renderer between text and token ids, for SFT, RL, evaluation and serving.
+
+Layout (Qwen's chat markup; `·` marks where context ends and the sampled completion begins):
+
+    <|im_start|>system\\n{system}<|im_end|>\\n            only if there is a system message
+    <|im_start|>user\\n{user}<|im_end|>\\n
+    <|im_start|>assistant\\n · {completion}<|im_end|> ·
+    \\n<|im_start|>user\\n<tool_response>\\n{observation}\\n</tool_response><|im_end|>\\n<|im_start|>assistant\\n · ...
+
+Text between two markers is encoded as one piece, the `assistant\\n` header apart from what follows it, so that pieces which
+were appended turn by turn are the ids of the whole conversation rendered at once.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from envpool.policy import IntArray, Message
+
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+END_OF_TEXT = "<|endoftext|>"
+_BEFORE_MARKER = re.compile(r"(?<=<)(?=\|(?:im_start|im_end|endoftext)\|>)")
+
+
+class ChatFormat:
+    """Renders messages, observations and completions with one tokenizer. Immutable; safe to share between episodes.
+
+    Marker strings inside a message (an observation that prints `<|im_end|>`) become ordinary text, never marker ids.
+    Raises ValueError when the tokenizer lacks one of the three markers.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = {marker: tokenizer.token_to_id(marker) for marker in (IM_START, IM_END, END_OF_TEXT)}
+        missing = [marker for marker, token in ids.items() if token is None]
+        if missing:
+            raise ValueError(f"the tokenizer has no {', '.join(missing)}: it needs Qwen's chat markers as special tokens")
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        # Text that merely looks like a special token is then split like any other text.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._start, self.end_of_turn_id, self.pad_id = (token for token in ids.values() if token is not None)
+        self._newline = self._encode("\n")
+        self._generation_prompt = [self._start, *self._encode("assistant\n")]
+
+    def prompt_ids(self, messages: Sequence[Message]) -> IntArray:
+        """Ids (T,) of a conversation and the generation prompt after it. Raises ValueError for an unknown role.
+
+        Assistant messages are taken as finished turns; tool messages are rendered as `observation_ids` does.
+        """
+        ids: list[int] = []
+        for message in messages:
+            ids += self._message(message)
+            ids += self._newline
+        return _array([*ids, *self._generation_prompt])
+
+    def observation_ids(self, text: str) -> IntArray:
+        """What is appended after a finished completion: the line's end, the tool's answer, the next generation prompt."""
+        answer = self._message(Message("tool", text))
+        return _array([*self._newline, *answer, *self._newline, *self._generation_prompt])
+
+    def completion_ids(self, text: str) -> IntArray:
+        """What a model should sample to say `text`: its ids and the end-of-turn id."""
+        return _array([*self._encode(text), self.end_of_turn_id])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of a completion, without the trailing end-of-turn. Broken UTF-8 becomes the replacement character."""
+        plain = [int(token) for token in ids]
+        if plain and plain[-1] == self.end_of_turn_id:
+            plain.pop()
+        text: str = self._tokenizer.decode(plain, skip_special_tokens=False)
+        return text
+
+    def _message(self, message: Message) -> list[int]:
+        """One message from its start marker to its end marker."""
+        if message.role == "assistant":
+            return [*self._generation_prompt, *self._encode(message.content), self.end_of_turn_id]
+        if message.role == "tool":
+            body = f"user\n<tool_response>\n{message.content}\n</tool_response>"
+        elif message.role in ("system", "user"):
+            body = f"{message.role}\n{message.content}"
+        else:
+            raise ValueError(f"no such chat role {message.role!r}: use system, user, assistant or tool")
+        return [self._start, *self._encode(body), self.end_of_turn_id]
+
+    def _encode(self, text: str) -> list[int]:
+        """Ids of plain text. Markers are cut after their `<`: a word-level vocabulary would know them as whole words."""
+        text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be encoded
+        ids: list[int] = []
+        for piece in _BEFORE_MARKER.split(text):
+            ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
+        return ids
+
+
+def load_chat_format(model_dir: Path) -> ChatFormat:
+    """The renderer of a Hugging Face model folder. Raises FileNotFoundError or ValueError, naming the file."""
+    path = model_dir / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no tokenizer.json in {model_dir}: give the folder of a Hugging Face model")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ValueError(f"cannot read {path}: {error}") from error
+    try:
+        return ChatFormat(tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _array(ids: list[int]) -> IntArray:
+    return np.array(ids, dtype=np.int32)

@@ -1,0 +1,193 @@
+"""One agent plays one problem in one sandbox: generate, parse, call the tool, append; at the end take the patch."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from configs.rollout_config import EpisodeConfig
+from envpool.action_format import parse_action, render_action
+from envpool.chat_format import ChatFormat
+from envpool.git_scrub import extract_patch
+from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
+from envpool.problem import Problem
+from envpool.prompt import PROMPTS, PromptTemplate, budget_line, build_messages
+from envpool.sandbox import Sandbox
+from envpool.sandbox_errors import SandboxLostError
+from envpool.tool import Observation, Tool, ToolLimits, call_tool
+from envpool.tools import select_tools
+from envpool.trajectory import StopReason, Trajectory, Turn
+
+TOOL_GRACE_S = 15.0
+"""A tool call that has not returned this long after its own limit means that the sandbox is lost."""
+
+
+async def run_episode(
+    problem: Problem,
+    sandbox: Sandbox,
+    generate: Generate,
+    chat: ChatFormat,
+    config: EpisodeConfig,
+    *,
+    sample_index: int,
+    policy_name: str,
+    temperature: float,
+    seed: int,
+    on_turn: Callable[[int, Turn], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trajectory:
+    """Play the problem once and return the record; `on_turn(index, turn)` sees every finished turn.
+
+    Whatever the agent does ends in a Trajectory whose patch is the work tree at the end. Raises SandboxError and
+    PolicyError when sandbox or engine broke, ValueError for an unknown prompt or tool name in the configuration.
+    """
+    started = clock()
+    player = _Player(problem, sandbox, generate, chat, config, sample_index, temperature, seed, started, clock)
+    template = player.template
+    messages = build_messages(template, problem, player.tools, config.max_turns)
+    stop_reason = await player.play(messages, on_turn)
+    patch = await extract_patch(sandbox, config.tool_timeout_s)
+    return Trajectory(
+        instance_id=problem.instance_id,
+        sample_index=sample_index,
+        policy_name=policy_name,
+        prompt="\n\n".join(message.content for message in messages),
+        turns=tuple(player.turns),
+        patch=patch,
+        stop_reason=stop_reason,
+        seconds=clock() - started,
+    )
+
+
+def turn_seed(seed: int, instance_id: str, sample_index: int, turn: int) -> int:
+    """A seed in [0, 2**31) of its own for every completion of a run.
+
+    >>> turn_seed(0, "a", 0, 0) == turn_seed(0, "a", 0, 0), turn_seed(0, "a", 0, 0) == turn_seed(0, "a", 0, 1)
+    (True, False)
+    """
+    digest = hashlib.blake2b(f"{seed}/{instance_id}/{sample_index}/{turn}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") & 0x7FFF_FFFF
+
+
+@dataclass
+class _Player:
+    """The state of one running episode."""
+
+    problem: Problem
+    sandbox: Sandbox
+    generate: Generate
+    chat: ChatFormat
+    config: EpisodeConfig
+    sample_index: int
+    temperature: float
+    seed: int
+    started: float
+    clock: Callable[[], float]
+    turns: list[Turn] = field(default_factory=list)
+    template: PromptTemplate = field(init=False)
+    tools: dict[str, Tool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.config.prompt not in PROMPTS:
+            raise ValueError(f"no such prompt {self.config.prompt!r}; known: {', '.join(PROMPTS)}")
+        self.template = PROMPTS[self.config.prompt]
+        self.tools = select_tools(self.config.tools)
+
+    async def play(self, messages: tuple[Message, ...], on_turn: Callable[[int, Turn], None] | None) -> StopReason:
+        """Turn after turn until something ends the episode."""
+        shown = np.zeros(0, dtype=np.int32)
+        context = self.chat.prompt_ids(messages)
+        for index in range(self.config.max_turns):
+            prompt = np.concatenate([shown, context])
+            tokens_left = self.config.max_tokens - len(prompt)
+            if tokens_left < 1:
+                return StopReason.MAX_TOKENS
+            if self.time_left_s() <= 0:
+                return StopReason.DEADLINE
+            asked = self.clock()
+            completion = await self.complete(messages, prompt, tokens_left, index)
+            if completion is None:
+                return StopReason.DEADLINE
+            generate_s = self.clock() - asked
+            text = self.chat.decode(completion.token_ids)
+            acted = self.clock()
+            action, observation = await self.act(text, index)
+            turn = Turn(
+                context_ids=context,
+                completion_ids=completion.token_ids,
+                rollout_logprobs=completion.rollout_logprobs,
+                policy_versions=completion.policy_versions,
+                text=text,
+                action=action,
+                observation=observation.text,
+                generate_s=generate_s,
+                tool_s=self.clock() - acted,
+            )
+            self.turns.append(turn)
+            if on_turn is not None:
+                on_turn(index, turn)
+            if observation.done:
+                return StopReason.SUBMITTED
+            shown = np.concatenate([prompt, completion.token_ids])
+            context = self.next_context(completion.token_ids, observation.text)
+            messages = (*messages, Message("assistant", text), Message("tool", observation.text))
+        return StopReason.MAX_TURNS
+
+    async def complete(self, messages: tuple[Message, ...], prompt: IntArray, tokens_left: int, index: int) -> Completion | None:
+        """One completion; None when the episode's time ran out first. Raises PolicyError."""
+        request = GenerateRequest(
+            session_id=f"{self.problem.instance_id}/{self.sample_index}/{self.seed}",
+            messages=messages,
+            prompt_ids=prompt,
+            max_tokens=min(self.config.max_tokens_per_turn, tokens_left),
+            temperature=self.temperature,
+            seed=turn_seed(self.seed, self.problem.instance_id, self.sample_index, index),
+        )
+        try:
+            async with asyncio.timeout(self.time_left_s()) as deadline:
+                completion = await self.generate(request)
+        except TimeoutError:
+            if deadline.expired():
+                return None
+            raise
+        lengths = (len(completion.token_ids), len(completion.rollout_logprobs), len(completion.policy_versions))
+        if len(set(lengths)) != 1:
+            raise PolicyError(f"ids, log-probs and versions of a completion have different lengths {lengths}")
+        if completion.finish_reason == "abort":
+            raise PolicyError(f"the engine aborted turn {index} of {request.session_id}")
+        return completion
+
+    async def act(self, text: str, index: int) -> tuple[str, Observation]:
+        """The canonical action in a completion ("" when there is none) and what came of it. Raises SandboxError."""
+        parsed = parse_action(text)
+        if parsed is None:
+            return "", self.with_budget(Observation(self.template.no_call), index)
+        _, call = parsed
+        timeout_s = max(min(self.config.tool_timeout_s, self.time_left_s()), 0.1)
+        limits = ToolLimits(timeout_s, self.config.max_observation_bytes, self.config.compact_observations)
+        try:
+            async with asyncio.timeout(timeout_s + TOOL_GRACE_S) as deadline:
+                observation = await call_tool(call, self.tools, self.sandbox, limits)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise SandboxLostError(f"{call.name} did not return {TOOL_GRACE_S:g} s after its limit of {timeout_s:g} s") from error
+        return render_action(call), self.with_budget(observation, index)
+
+    def next_context(self, completion_ids: IntArray, observation: str) -> IntArray:
+        """What is appended after a completion. A completion cut by its length gets the missing end-of-turn here, untrained."""
+        context = self.chat.observation_ids(observation)
+        if len(completion_ids) and completion_ids[-1] == self.chat.end_of_turn_id:
+            return context
+        return np.concatenate([np.array([self.chat.end_of_turn_id], dtype=np.int32), context])
+
+    def with_budget(self, observation: Observation, index: int) -> Observation:
+        if not self.template.budget_line or observation.done:
+            return observation
+        return Observation(f"{observation.text}\n{budget_line(index + 1, self.config.max_turns)}")
+
+    def time_left_s(self) -> float:
+        return self.config.episode_timeout_s - (self.clock() - self.started)
