@@ -4,6 +4,7 @@ import shlex
 from pathlib import PurePosixPath
 
 from envpool.git_scrub import apply_patch
+
 from envpool.patch import Patch
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox

@@ -1,7 +1,6 @@
 """Play a task several times at once, grade what came out, and say what it is worth: one `Group`."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from typing import TypeVar
 from configs.rollout_config import RolloutConfig
 from configs.verifier_config import VerifierConfig
 from envpool.chat_format import ChatFormat
-from envpool.episode import OnTurn, run_episode
+from envpool.episode import run_episode
 from envpool.policy import Generate, PolicyError
 from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError
 from envpool.sandbox_pool import SandboxPool
 from envpool.task import Task
-from envpool.trajectory import Trajectory
+from envpool.trajectory import Trajectory, Turn
 from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.hidden_tests import BrokenTaskError, grade_patch
 from verifier.reward import Group, LostEpisode, ScoredTrajectory
@@ -23,6 +22,8 @@ from verifier.rewards import REWARDS, compute_reward
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
+OnTurn = Callable[[int, int, Turn], None]
+"""Sees every finished turn: sample_index, index of the turn, turn. A retried episode starts again at turn 0."""
 
 
 async def play_group(
@@ -62,16 +63,6 @@ async def play_group(
     )
 
 
-def episode_seed(seed: int, instance_id: str, sample_index: int) -> int:
-    """A 31-bit seed of one episode, the same on every machine and independent of how many others are played.
-
-    >>> episode_seed(0, "a", 0) != episode_seed(0, "a", 1)
-    True
-    """
-    digest = hashlib.sha256(f"{seed}\0{instance_id}\0{sample_index}".encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1
-
-
 @dataclass(frozen=True)
 class _Player:
     """The arguments of `play_group`, bound; one method per phase of an episode."""
@@ -102,6 +93,10 @@ class _Player:
         return ScoredTrajectory(trajectory, reward, report.resolved, report.log, graded.context)
 
     async def _episode(self, sample_index: int) -> Trajectory:
+        def on_turn(index: int, turn: Turn) -> None:
+            if self.on_turn is not None:
+                self.on_turn(sample_index, index, turn)
+
         async with self.pool.lease(self.task.problem.image, self.task.problem.workdir) as sandbox:
             try:
                 async with asyncio.timeout(self.rollout.lease_s):
@@ -114,8 +109,8 @@ class _Player:
                         sample_index=sample_index,
                         policy_name=self.policy_name,
                         temperature=self.temperature,
-                        seed=episode_seed(self.seed, self.task.instance_id, sample_index),
-                        on_turn=self.on_turn,
+                        seed=self.seed,
+                        on_turn=on_turn,
                     )
             except TimeoutError as error:
                 raise SandboxLostError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error

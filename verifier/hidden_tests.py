@@ -14,6 +14,7 @@ import secrets
 import shlex
 
 from envpool.git_scrub import apply_patch
+
 from envpool.patch import Patch
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxError, SandboxLostError

@@ -16,7 +16,7 @@ HEADER_PATHS = re.compile(r'("a/(?:[^"\\]|\\.)*"|a/\S+) ("b/(?:[^"\\]|\\.)*"|b/\
 
 @dataclass(frozen=True)
 class PatchSection:
-    """The part of a diff that concerns one file. `paths` are its old and new path (one when they are equal), without `a/`, `b/`."""
+    """The part of a diff that concerns one file. `paths`: its old and new path (one when equal), without `a/`, `b/`."""
 
     text: str
     paths: tuple[str, ...]
@@ -25,8 +25,8 @@ class PatchSection:
 def patch_sections(diff: str) -> tuple[PatchSection, ...]:
     """The sections of a git diff in order; a diff without `diff --git` lines is cut where a `---`, `+++`, `@@` triple starts.
 
-    >>> [section.paths for section in patch_sections("diff --git a/x.py b/x.py\\n--- a/x.py\\n+++ b/x.py\\n@@ -1 +1 @@\\n-1\\n+2\\n")]
-    [('x.py',)]
+    >>> patch_sections("diff --git a/x b/x\\n--- a/x\\n+++ b/x\\n@@ -1 +1 @@\\n-1\\n+2\\n")[0].paths
+    ('x',)
     """
     starts = [match.start() for match in SECTION_START.finditer(diff)]
     if not starts:

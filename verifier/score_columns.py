@@ -1,0 +1,45 @@
+"""The scores of a trajectory as flat columns, for a trajectory store that knows nothing of verifiers."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from envpool.trajectory import Trajectory
+from verifier.deployable_context import DeployableContext
+from verifier.reward import Reward, ScoredTrajectory
+
+SCORE_COLUMNS: dict[str, type] = {
+    "reward": float,
+    "reward_parts": str,
+    "train": bool,
+    "resolved": bool,
+    "report_text": str,
+    "context": str,
+}
+"""Column names and Python types; `reward_parts` and `context` are JSON, `context` is "" when there is none."""
+
+
+def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
+    """Everything of a scored trajectory but the trajectory; `scored_from_columns` is its inverse."""
+    return {
+        "reward": scored.reward.value,
+        "reward_parts": json.dumps(scored.reward.parts),
+        "train": scored.reward.train,
+        "resolved": scored.resolved,
+        "report_text": scored.report_text,
+        "context": "" if scored.context is None else json.dumps(scored.context.as_dict()),
+    }
+
+
+def scored_from_columns(trajectory: Trajectory, columns: Mapping[str, Any]) -> ScoredTrajectory:
+    """The scored trajectory again. Raises ValueError that names a missing or unreadable column."""
+    missing = [name for name in SCORE_COLUMNS if name not in columns]
+    if missing:
+        raise ValueError(f"stored trajectory {trajectory.instance_id} lacks the columns {', '.join(missing)}")
+    try:
+        parts = json.loads(columns["reward_parts"])
+        context = DeployableContext(**json.loads(columns["context"])) if columns["context"] else None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"stored trajectory {trajectory.instance_id} has unreadable scores: {error}") from error
+    reward = Reward(float(columns["reward"]), parts, bool(columns["train"]))
+    return ScoredTrajectory(trajectory, reward, bool(columns["resolved"]), str(columns["report_text"]), context)
