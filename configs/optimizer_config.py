@@ -26,7 +26,7 @@ class LearnerConfig:
     num_ranks: int = 1
     """Data-parallel ranks in one placement group."""
     zero_stage: int = 1
-    """DeepSpeed ZeRO stage 0 to 3."""
+    """DeepSpeed ZeRO stage 1 to 3."""
     tokens_per_micro_batch: int = 4096
     """Padded tokens of one forward pass."""
     num_threads: int = 2

@@ -23,6 +23,12 @@ class TrainSample:
     group: str
 
     def __post_init__(self) -> None:
-        lengths = {len(self.token_ids), len(self.loss_mask), len(self.rollout_logprobs), len(self.advantages), len(self.policy_versions)}
+        lengths = {
+            len(self.token_ids),
+            len(self.loss_mask),
+            len(self.rollout_logprobs),
+            len(self.advantages),
+            len(self.policy_versions),
+        }
         if len(lengths) != 1:
             raise ValueError(f"arrays of different lengths {sorted(lengths)} in a sample of {self.group}")

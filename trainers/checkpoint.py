@@ -1,0 +1,57 @@
+"""Checkpoint folders: written under another name and renamed when whole, so that a name without `.partial` is complete."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+STEP_FOLDER = re.compile(r"step_(\d+)")
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """Where the checkpoint after `step` optimizer steps lives: `root/step_<step>`."""
+    return root / f"step_{step}"
+
+
+def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every complete checkpoint under `root`, oldest first; a missing root has none."""
+    if not root.is_dir():
+        return []
+    found = [(STEP_FOLDER.fullmatch(entry.name), entry) for entry in root.iterdir() if entry.is_dir()]
+    return sorted((int(match.group(1)), entry) for match, entry in found if match)
+
+
+def latest_checkpoint(root: Path) -> tuple[int, Path] | None:
+    """The newest complete checkpoint under `root`, or None."""
+    checkpoints = list_checkpoints(root)
+    return checkpoints[-1] if checkpoints else None
+
+
+def keep_last(root: Path, count: int) -> list[Path]:
+    """Remove all but the newest `count` checkpoints (at least one stays) and what broken-off writes left; returns the removed."""
+    removed = [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]]
+    removed += [entry for entry in root.glob(".*.partial") if entry.is_dir()]
+    for folder in removed:
+        shutil.rmtree(folder)
+    return removed
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where `folder` is written before it is whole: a hidden sibling on the same file system."""
+    return folder.parent / f".{folder.name}.partial"
+
+
+def clear_folder(folder: Path) -> None:
+    """An empty folder at this place, whatever was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def publish_folder(partial: Path, folder: Path) -> None:
+    """Give a finished partial folder its name, replacing an older folder of that name."""
+    old = folder.parent / f".{folder.name}.old.partial"
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,68 @@
+"""DeepSpeed started so that nothing is compiled at run time.
+
+Its own Adam and its shared-memory collectives would start a C++ compiler for more than a minute on a CPU machine; torch's AdamW
+and gloo do the same work (checked against plain torch in every ZeRO stage).
+"""
+
+import logging
+import os
+import warnings
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch.distributed import HashStore  # type: ignore[attr-defined]
+
+from configs.optimizer_config import LearnerConfig, OptimizerConfig
+from trainers.pretrained_lm import PretrainedLM
+
+
+def join_process_group(rank: int, world_size: int, address: str, port: int, config: LearnerConfig) -> torch.device:
+    """Process group of all ranks (gloo on CPU, nccl on GPUs), known to DeepSpeed; returns this rank's device."""
+    on_gpu = torch.cuda.is_available()
+    backend = "nccl" if on_gpu else "gloo"
+    os.environ.update({"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": "0"})
+    if not on_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
+        torch.set_num_threads(config.num_threads)
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*is deprecated", category=FutureWarning, module="torch.distributed")
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else it compiles for 77 s
+    if not torch.distributed.is_initialized():
+        alone = world_size == 1
+        torch.distributed.init_process_group(
+            backend,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=config.step_timeout_s),
+            init_method=None if alone else f"tcp://{address}:{port}",
+            store=HashStore() if alone else None,  # one rank needs no port
+        )
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    return torch.device("cuda", 0) if on_gpu else torch.device("cpu")
+
+
+def start_engine(module: PretrainedLM, dtype: str, optimizer: OptimizerConfig, config: LearnerConfig) -> Any:
+    """DeepSpeed's engine around the module. Gradients accumulate until `step`, however many backward passes that takes."""
+    import deepspeed
+
+    if config.zero_stage not in (1, 2, 3):
+        raise ValueError(f"learner.zero_stage={config.zero_stage} is not supported; 1, 2 or 3")
+    settings = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": optimizer.max_grad_norm,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1 << 60,
+    }
+    adamw = torch.optim.AdamW(
+        module.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, weight_decay=optimizer.weight_decay
+    )
+    engine, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=settings)
+    return engine
