@@ -25,6 +25,7 @@ setup(
         "ray[default,train]>=2.60,<3",
         "deepspeed>=0.19",
         "docker>=7.1",
+        "httpx>=0.27",
         "omegaconf>=2.4",
         "wandb>=0.20",
         "numpy>=2",
