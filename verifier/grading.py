@@ -8,6 +8,8 @@ EXIT_CODE_PARSER = "exit_code"
 """Name of the parser of tasks whose script says pass or fail by its exit code alone; every listed test shares that status."""
 
 TIMEOUT_EXIT_CODE = 124
+TIMED_OUT = "hidden tests timed out"
+"""Last line of the log of a run that was cut off by its deadline."""
 F2P_PASSES = frozenset({TestStatus.PASSED})
 P2P_PASSES = frozenset({TestStatus.PASSED, TestStatus.XFAIL, TestStatus.SKIPPED})
 

@@ -23,15 +23,13 @@ from envpool.task import Task
 from verifier.context_reading import read_context
 from verifier.deployable_context import DeployableContext
 from verifier.grade_cache import GradedPatch
-from verifier.grading import TIMEOUT_EXIT_CODE, grade_log, ungraded_report
+from verifier.grading import TIMED_OUT, TIMEOUT_EXIT_CODE, grade_log, ungraded_report
 from verifier.patch_sections import drop_paths, patch_sections
 from verifier.test_report import TestReport
 
 SETUP_TIMEOUT_S = 60.0
 """Deadline of one preparing command (apply, restore)."""
 MAX_LOG_BYTES = 8_388_608
-TIMED_OUT = "hidden tests timed out"
-"""Last line of the log of a run that was cut off by its deadline."""
 
 
 class BrokenTaskError(SandboxError):
