@@ -32,6 +32,8 @@ class RolloutConfig:
     """Sampling temperature."""
     num_samples: int = 4
     """Episodes per task (best-of-N)."""
+    policies: tuple[str, ...] = ("careful", "hasty", "sloppy", "sloppy")
+    """Who plays sample i: policies[i % len]. Names of envpool.scripted_policy.TEACHERS, `engine`, or `endpoint`."""
     concurrency: int = 32
     """Episodes in flight on one rollout worker."""
     infra_retries: int = 2

@@ -1,9 +1,11 @@
 """Reading a run's configuration: defaults from the dataclasses, then a YAML file, then `key=value` overrides."""
 
+from dataclasses import fields, is_dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from configs.run_config import RunConfig
@@ -23,20 +25,32 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
         layers = [OmegaConf.structured(RunConfig)]
         if path is not None:
             layers.append(OmegaConf.load(path))
+            if not isinstance(layers[-1], DictConfig):
+                raise ConfigError(f"{path} must hold keys and values, not a list or a single value")
         for override in overrides:
             if "=" not in override:
                 raise ConfigError(f"override {override!r} is not of the form key=value")
         layers.append(OmegaConf.from_dotlist(overrides))
         config = OmegaConf.to_object(OmegaConf.merge(*layers))
     except OmegaConfBaseException as error:
-        first_line = str(error).splitlines()[0]
-        where = f" (at {error.full_key})" if getattr(error, "full_key", None) else ""
-        raise ConfigError(f"{first_line}{where}") from error
+        raise ConfigError(one_line(error)) from error
     except (OSError, YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     assert isinstance(config, RunConfig)
     check_deadlines(config)
     return config
+
+
+def one_line(error: OmegaConfBaseException) -> str:
+    """The mistake, its key, and for an unknown key the names that exist there (nearest first)."""
+    text = str(error).splitlines()[0]
+    full_key = str(getattr(error, "full_key", None) or "")
+    if isinstance(error, ConfigKeyError) and "Did you mean" not in text and is_dataclass(error.object_type):
+        known = [field.name for field in fields(error.object_type)]
+        wanted = full_key.rpartition(".")[2]
+        known.sort(key=lambda name: -SequenceMatcher(None, name, wanted).ratio())
+        text += f"; known there: {', '.join(known[:5])}{' ...' if len(known) > 5 else ''}"
+    return f"{text} (at {full_key})" if full_key else text
 
 
 def check_deadlines(config: RunConfig) -> None:
@@ -49,9 +63,7 @@ def check_deadlines(config: RunConfig) -> None:
         )
     needed_s = episode.episode_timeout_s + config.verifier.grading_timeout_s
     if not needed_s < config.rollout.lease_s:
-        raise ConfigError(
-            f"rollout.lease_s={config.rollout.lease_s:g} must exceed episode and grading together ({needed_s:g} s)"
-        )
+        raise ConfigError(f"rollout.lease_s={config.rollout.lease_s:g} must exceed episode and grading together ({needed_s:g} s)")
 
 
 def config_as_yaml(config: RunConfig) -> str:

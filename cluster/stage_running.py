@@ -1,0 +1,87 @@
+"""Runs stages in a run folder: in order, skipping finished ones, ending cleanly on errors and Ctrl-C."""
+
+import asyncio
+import logging
+import time
+import traceback
+from pathlib import Path
+
+from cluster.fleet import Fleet
+from cluster.metric_sinks import MetricSinks
+from cluster.progress_view import ProgressView
+from cluster.ray_session import ClusterError
+from cluster.run_folder import RunFolder, RunFolderError
+from cluster.run_report import write_report
+from cluster.run_view import results_table
+from cluster.stage import StageContext, StageError
+from cluster.stages import DEMO, STAGES
+from configs.run_config import RunConfig
+from envpool.policy import PolicyError
+from envpool.sandbox_errors import SandboxError
+
+EXPECTED_ERRORS = (StageError, RunFolderError, ClusterError, SandboxError, PolicyError)
+INTERRUPTED = 130
+
+
+def run_stages(verb: str, config: RunConfig, resume: Path | None) -> int:
+    """Run `verb` (a stage, or `demo` for all) and return the exit code. Errors a user can act on are one line."""
+    progress = ProgressView()
+    folder = None
+    try:
+        folder = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
+        log_to(folder)
+        progress.say(f"run folder: {folder.root}")
+        asyncio.run(run_in_folder(DEMO if verb == "demo" else (verb,), config, folder, progress, again=verb != "demo"))
+    except KeyboardInterrupt:
+        progress.say(
+            "interrupted; everything finished is kept"
+            + (f", go on with: swe-master {verb} --resume {folder.root}" if folder else "")
+        )
+        return INTERRUPTED
+    except EXPECTED_ERRORS as error:
+        progress.say(f"error: {error}")
+        return 2
+    except Exception as error:
+        where = Path("traceback.txt") if folder is None else folder.root / "logs" / "traceback.txt"
+        where.write_text(traceback.format_exc(), encoding="utf-8")
+        progress.say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:300]} (details in {where})")
+        return 1
+    return 0
+
+
+def log_to(folder: RunFolder) -> None:
+    """Library chatter goes to logs/driver.log; the terminal keeps the run's own lines."""
+    handler = logging.FileHandler(folder.root / "logs" / "driver.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+async def run_in_folder(
+    verbs: tuple[str, ...], config: RunConfig, folder: RunFolder, progress: ProgressView, again: bool
+) -> None:
+    """Run the stages named by `verbs`; finished ones are skipped unless `again`."""
+    sinks = MetricSinks(config, folder.root)
+    fleet = Fleet(config, folder)
+    try:
+        with progress.live():
+            for verb in verbs:
+                stage = STAGES[verb]
+                records = folder.stage_records()
+                if stage.name in records and not again:
+                    progress.say(f"{stage.name}: finished before, kept")
+                    continue
+                missing = [name for name in stage.needs if name not in records]
+                if missing:
+                    raise StageError(f"{verb} needs {missing[0]} first: swe-master {missing[0]} --resume {folder.root}")
+                started = time.monotonic()
+                record = await stage.run(StageContext(config, folder, sinks, fleet, progress))
+                folder.record_stage(stage.name, {**record, "seconds": round(time.monotonic() - started, 1)})
+                write_report(folder)
+    finally:
+        await fleet.close()
+        sinks.close()
+    progress.console.print(results_table(folder))
+    progress.say(f"report: {folder.root / 'report.html'}")

@@ -1,0 +1,93 @@
+"""Evaluation: K episodes per held-out task, pass@k with intervals, predictions in SWE-bench's format."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cluster.episode_playing import play_tasks
+from cluster.run_folder import write_atomically
+from cluster.stage import Stage, StageContext
+from cluster.stages.rollout_stage import episode_counts
+from cluster.task_selection import tasks_of
+from verifier.estimates import bootstrap_interval, paired_difference, pass_at_k
+from verifier.reward import Group
+
+
+async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
+    """Play the held-out tasks with `policy` (base, sft or grpo). Tasks that infrastructure left without an episode are
+    counted and leave the denominator; they never count as failures."""
+    config = context.config.tts
+    tasks = tasks_of(context, "heldout")
+    await context.fleet.serve(policy)
+    stage = f"eval-{policy}"
+    groups = await play_tasks(context, stage, tasks, ("engine",), config.num_candidates, config.temperature)
+    played = [group for group in groups if group.members]
+    per_task = {group.instance_id: [int(member.resolved) for member in group.members] for group in played}
+    record = {
+        "policy": policy,
+        "seed": context.config.seed,
+        "num_tasks": len(played),
+        "num_samples": config.num_candidates,
+        "unplayed_tasks": len(groups) - len(played),
+        "pass_at": pass_at_table(list(per_task.values()), config.num_candidates, config.num_bootstrap, config.seed),
+        "turns": float(np.mean([len(member.trajectory.turns) for group in played for member in group.members])),
+        "per_task": {name: float(np.mean(outcomes)) for name, outcomes in per_task.items()},
+        **episode_counts(played),
+    }
+    before = context.folder.stage_records().get("eval-sft")
+    if policy == "grpo" and before is not None:
+        record["gain"] = gain_over(before["per_task"], record["per_task"], config.num_bootstrap, config.seed)
+    write_predictions(context, stage, played)
+    return record
+
+
+def pass_at_table(outcomes: list[list[int]], most: int, num_bootstrap: int, seed: int) -> dict[str, list[float]]:
+    """`{"k": [pass@k, low, high]}` for k = 1..most; tasks with fewer than k episodes are left out of that k."""
+    table = {}
+    for k in range(1, most + 1):
+        values = np.array([pass_at_k(len(row), sum(row), k) for row in outcomes if len(row) >= k])
+        if len(values):
+            table[str(k)] = [float(values.mean()), *bootstrap_interval(values, num_bootstrap, seed)]
+    return table
+
+
+def gain_over(before: dict[str, float], after: dict[str, float], num_bootstrap: int, seed: int) -> list[float]:
+    """Paired difference of pass@1 over the tasks that both evaluations played: [difference, low, high]."""
+    both = sorted(before.keys() & after.keys())
+    estimate = paired_difference(
+        np.array([after[name] for name in both]), np.array([before[name] for name in both]), num_bootstrap, seed
+    )
+    return [float(value) for value in estimate]
+
+
+def write_predictions(context: StageContext, stage: str, groups: list[Group]) -> None:
+    """predictions.jsonl: the first episode of each task, as SWE-bench reads it (pass@1, no selection)."""
+    rows = [
+        orjson.dumps(
+            {
+                "instance_id": group.instance_id,
+                "model_name_or_path": f"{context.folder.root.name}/{stage}",
+                "model_patch": group.members[0].trajectory.patch.diff,
+            }
+        )
+        for group in groups
+    ]
+    write_atomically(context.folder.root / "predictions.jsonl", b"\n".join(rows) + b"\n")
+
+
+async def evaluate_base(context: StageContext) -> dict[str, Any]:
+    return await evaluate(context, "base")
+
+
+async def evaluate_sft(context: StageContext) -> dict[str, Any]:
+    return await evaluate(context, "sft")
+
+
+async def evaluate_grpo(context: StageContext) -> dict[str, Any]:
+    return await evaluate(context, "grpo")
+
+
+BASE = Stage("eval-base", ("tasks",), evaluate_base)
+SFT = Stage("eval-sft", ("sft",), evaluate_sft)
+GRPO = Stage("eval-grpo", ("grpo",), evaluate_grpo)

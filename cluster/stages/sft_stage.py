@@ -1,0 +1,41 @@
+"""Supervised fine-tuning of the base model on the curated trajectories."""
+
+from typing import Any
+
+import orjson
+from trainers.sample_building import sft_sample
+from trainers.sft_loop import run_sft
+
+from cluster.group_store import read_groups
+from cluster.learner_run import TrainingRun
+from cluster.stage import Stage, StageContext
+from trainers.model_paths import resolve_model_path
+from trainers.train_sample import TrainSample
+
+
+def curated_samples(context: StageContext) -> list[TrainSample]:
+    """The token sequences of the trajectories that curation kept."""
+    chosen = {tuple(pair) for pair in orjson.loads((context.folder.root / "curated.json").read_bytes())}
+    return [
+        sft_sample(member.trajectory)
+        for group in read_groups(context.folder.root / "trajectories" / "rollout")
+        for member in group.members
+        if (member.trajectory.instance_id, member.trajectory.sample_index) in chosen
+    ]
+
+
+async def fine_tune(context: StageContext) -> dict[str, Any]:
+    """Train, then export hf/sft."""
+    config = context.config.sft
+    samples = curated_samples(context)
+    run = await TrainingRun.begin(
+        context, "sft", resolve_model_path(config.model.path), config.optimizer, config.learner, config.num_steps
+    )
+    await run_sft(
+        config, samples, run, run.start_step, context.config.seed, run.on_step(config.num_steps, config.checkpoint_every)
+    )
+    await run.finish()
+    return {"samples": len(samples), "steps": config.num_steps, **run.summary("loss")}
+
+
+STAGE = Stage("sft", ("curate",), fine_tune)

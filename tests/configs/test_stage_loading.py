@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from configs.run_config import RunConfig
+from configs.stage_loading import ConfigError, config_as_yaml, load_config
+
+
+def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("grpo: {group_size: 2, clip_high: 0.3}\nseed: 4\n")
+    config = load_config(path, ["grpo.group_size=5"])
+    assert (config.grpo.group_size, config.grpo.clip_high, config.seed, config.grpo.clip_low) == (5, 0.3, 4, 0.2)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(config_as_yaml(RunConfig(seed=3)))
+    assert load_config(path, []) == RunConfig(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["grpo.grop_size=4"], "'grop_size'.*'group_size'.*grpo.grop_size"),
+        (["seed=many"], "'many'.*Integer.*seed"),
+        (["seed"], "not of the form key=value"),
+        (["rollout.episode.tool_timeout_s=500"], "tool_timeout_s=500 must be below"),
+        (["rollout.lease_s=10"], "lease_s=10 must exceed"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_key(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(None, overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n", "\x00"])
+def test_broken_files_are_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml", [])
+
+
+def test_shipped_configurations_load() -> None:
+    paths = sorted((Path(__file__).parents[2] / "configs" / "yaml").glob("*.yaml"))
+    for path in paths:
+        load_config(path, [])
