@@ -59,8 +59,9 @@ async def call_tool(call: ToolCall, tools: Mapping[str, Tool], sandbox: Sandbox,
     complaint = complaint_about(call, tool.parameters)
     if complaint is not None:
         return limits.say(complaint, f"The call of {tool.name} was not made: {complaint}.")
+    arguments = {name: value.encode("utf-8", "replace").decode() for name, value in call.arguments.items()}
     try:
-        observation = await tool(sandbox, call.arguments, limits)
+        observation = await tool(sandbox, arguments, limits)
     except SandboxError:
         raise
     except OSError as error:  # what the sandbox's files say about a path: the agent's business

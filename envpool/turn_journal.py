@@ -48,7 +48,7 @@ class TurnJournal:
 
 
 def read_journal(path: Path) -> Iterator[JournalEntry]:
-    """Every turn written, in order. An unfinished last line is left out; a broken line elsewhere is a ValueError with its number."""
+    """Every turn written, in order. An unfinished last line is left out; any other broken line is a ValueError."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):

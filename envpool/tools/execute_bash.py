@@ -53,8 +53,7 @@ def full_result(result: ExecResult, timeout_s: float) -> str:
     status = f"Exit code: {result.exit_code}"
     if result.timed_out:
         status += f" (killed: it ran longer than {timeout_s:g} s)"
-    output = readable(result.output) + ("\n[output beyond this was not kept]" if result.truncated else "")
-    return f"{status}\nOutput of execute_bash:\n{cut_lines(output)}"
+    return f"{status}\nOutput of execute_bash:\n{cut_lines(readable(result.output))}"
 
 
 def cut_lines(text: str, max_lines: int = MAX_LINES) -> str:

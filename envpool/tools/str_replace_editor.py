@@ -93,8 +93,6 @@ async def _create(sandbox: Sandbox, path: str, text: str) -> tuple[str, str]:
     except FileNotFoundError:
         await sandbox.write_file(path, text.encode("utf-8", "surrogateescape"))
         return "edited", f"Created {path} ({len(_lines(text))} lines)."
-    except ValueError:  # longer than the one byte that was asked for
-        pass
     raise _Refusal("file exists", f"{path} exists already; change it with str_replace or insert.")
 
 
@@ -168,10 +166,7 @@ def _insert(text: str, path: str, arguments: Mapping[str, str]) -> tuple[str, in
 
 async def _read_text(sandbox: Sandbox, path: str) -> str:
     """A text file, decoded so that encoding it again with surrogateescape gives the same bytes."""
-    try:
-        data = await sandbox.read_file(path, MAX_FILE_BYTES + 1)
-    except ValueError:
-        data = bytes(MAX_FILE_BYTES + 1)
+    data = await sandbox.read_file(path, MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise _Refusal("file too large", f"{path} is larger than {MAX_FILE_BYTES} bytes; use execute_bash on parts of it.")
     if b"\0" in data[:8192]:
