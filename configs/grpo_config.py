@@ -29,6 +29,8 @@ class GRPOConfig:
     """Ratio clipped above at 1 + clip_high."""
     max_response_tokens: int = 512
     """L_max, the constant every trajectory's token sum is divided by."""
+    zero_spread_groups: str = "keep"
+    """Groups whose rewards are all equal: keep (no gradient, counted in the mean) or drop."""
     max_staleness: int = 0
     """Optimizer steps that rollouts may run ahead; 0 is synchronous."""
     step_timeout_s: float = 600.0

@@ -15,6 +15,12 @@ class WorldModelConfig:
     """Samples per step."""
     max_tokens: int = 512
     """Longer samples are dropped and counted."""
+    balanced: bool = True
+    """Train on as many resolved as unresolved patches."""
+    context_loss_weight: float = 0.0
+    """Weight of the loss on the prompt's tokens (0: the report only)."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
     num_scores: int = 3
     """Simulated reports per candidate; the score is their mean."""
     max_report_tokens: int = 96

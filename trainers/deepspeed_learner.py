@@ -87,16 +87,16 @@ class DeepSpeedLearner:
         normaliser, tokens, num_samples, trained_tokens = counts
         lr = learning_rate_at(self.steps_done, self._num_steps, self._optimizer)
         metrics = {"lr": lr, "tokens": tokens, "samples": num_samples, "trained_tokens": trained_tokens}
-        if normaliser == 0:
-            self.steps_done += 1
-            return metrics | {"loss": 0.0, "grad_norm": 0.0, "skipped": 1.0, "step": float(self.steps_done)}
-        batches += [empty_micro_batch()] * (int(self._max(float(len(batches)))) - len(batches))
+        self.steps_done += 1
+        metrics["step"] = float(self.steps_done)
+        num_batches = int(self._max(float(len(batches))))
+        if num_batches == 0:
+            return metrics | {"loss": 0.0, "grad_norm": 0.0, "skipped": 1.0}
+        batches += [empty_micro_batch()] * (num_batches - len(batches))
         sums, largest_gap = self._backward(batches, token_loss, normaliser)
         metrics |= self._reduce_sums(sums, trained_tokens)
         metrics["logprob_gap_max"] = self._max(largest_gap)
-        metrics |= self._apply_gradients(lr)
-        self.steps_done += 1
-        return metrics | {"step": float(self.steps_done)}
+        return metrics | self._apply_gradients(lr)
 
     def _backward(self, batches: list[MicroBatch], token_loss: TokenLoss, normaliser: float) -> tuple[dict[str, float], float]:
         """Accumulate the gradient of this rank's batches. Returns sums of the figures, and the largest log-prob gap."""

@@ -16,7 +16,7 @@ class ClipHigher:
 
     The behaviour policy is the one that sampled: its log-probs are the engine's. Aggregation is constant-length: a
     trajectory's token losses are summed and divided by L_max (not by its own length), then averaged over trajectories that
-    have at least one trained token.
+    have at least one trained token. A token whose advantage is 0 has no gradient, so it is counted but not computed.
 
     A=+1, r=1.5 -> -1.28;  A=+1, r=0.5 -> -0.5;  A=-1, r=0.5 -> 0.8;  A=-1, r=1.5 -> 1.5
     """
@@ -24,7 +24,8 @@ class ClipHigher:
     spec: LossSpec
 
     def weights(self, sample: TrainSample) -> npt.NDArray[np.float32]:
-        return (sample.loss_mask / self.spec.max_response_tokens).astype(np.float32)
+        on = (sample.loss_mask != 0) & (sample.advantages != 0)
+        return (on / self.spec.max_response_tokens).astype(np.float32)
 
     def normaliser(self, sample: TrainSample) -> float:
         return float(sample.loss_mask.any())

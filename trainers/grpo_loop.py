@@ -1,0 +1,170 @@
+"""The one reinforcement-learning loop: play groups, turn them into samples, step, hand out the new weights.
+
+Everything expensive is passed in, so this file knows neither Ray nor torch.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from configs.grpo_config import GRPOConfig
+from trainers.advantages import ADVANTAGES
+from trainers.group_filter import filter_groups
+from trainers.loss_spec import LossSpec, policy_loss_spec
+from trainers.rollout_metrics import mean_staleness
+from trainers.sample_building import flatten_group
+from trainers.train_sample import TrainSample
+from verifier.reward import Group
+
+logger = logging.getLogger(__name__)
+
+Sampler = Callable[[int], list[str]]
+"""Task ids of a step, the same whenever it is asked: a resumed run sees the order of an unbroken one."""
+
+OnStep = Callable[[int, dict[str, float], list[Group]], None]
+"""Called after each optimizer step with the number of steps done, the metrics and the groups that were trained on."""
+
+
+class Rollouts(Protocol):
+    async def play(self, step: int, index: int, task_id: str, version: int) -> Group:
+        """All episodes of the `index`-th task of a step, by weights of at least `version` (= optimizer steps done)."""
+        ...
+
+
+class Learner(Protocol):
+    async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]: ...
+
+    async def sync_weights(self, version: int) -> float:
+        """Give the engines the current weights under this version; returns the seconds it took."""
+        ...
+
+    async def save(self, step: int) -> None:
+        """Checkpoint after `step` optimizer steps."""
+        ...
+
+
+class RolloutsFailedError(RuntimeError):
+    """No group of a step could be played."""
+
+
+async def run_grpo(
+    config: GRPOConfig,
+    sampler: Sampler,
+    rollouts: Rollouts,
+    learner: Learner,
+    start_step: int,
+    on_step: OnStep,
+    stop: asyncio.Event,
+) -> None:
+    """Train from `start_step` optimizer steps done to `config.num_steps`; the engines must hold the weights of `start_step`.
+
+    1. Starts the rollouts of this step and of up to `max_staleness` later ones (0: synchronous), so that no group trains on
+       weights more than `max_staleness` steps older than the learner's.
+    2. Waits for this step's groups, at most `step_timeout_s`. Late ones are cancelled, failed ones left out; both are counted.
+    3. Trains on them, 4. hands the new weights to the engines, 5. saves every `checkpoint_every` steps and at the end.
+
+    `stop` ends the loop while it waits for rollouts or between steps; finished steps are saved first. Raises
+    RolloutsFailedError when not one group of a step arrived. Whatever is still being played is cancelled on the way out.
+    """
+    window = _RolloutWindow(sampler, rollouts)
+    saved = start_step
+    step = start_step
+    try:
+        while step < config.num_steps and not stop.is_set():
+            window.open_until(step, min(step + config.max_staleness, config.num_steps - 1))
+            began = time.monotonic()
+            groups, missing = await window.collect(step, config.step_timeout_s, stop)
+            if stop.is_set():
+                break
+            metrics = {
+                "time/rollout_wait_s": time.monotonic() - began,
+                "rollout/staleness": mean_staleness(groups, step),
+            } | missing
+            metrics |= await _train(config, learner, groups)
+            step += 1
+            metrics["time/sync_s"] = await learner.sync_weights(step)
+            if step % config.checkpoint_every == 0 or step == config.num_steps:
+                await learner.save(step)
+                saved = step
+            on_step(step, metrics, groups)
+        if saved < step:
+            await learner.save(step)
+    finally:
+        await window.close()
+
+
+async def _train(config: GRPOConfig, learner: Learner, groups: list[Group]) -> dict[str, float]:
+    began = time.monotonic()
+    samples = [
+        sample
+        for group in filter_groups(groups, config.zero_spread_groups)
+        for sample in flatten_group(group, ADVANTAGES[config.advantage])
+    ]
+    metrics = await learner.train_step(samples, policy_loss_spec(config))
+    return metrics | {"time/train_s": time.monotonic() - began}
+
+
+class _RolloutWindow:
+    """The groups being played, by step."""
+
+    def __init__(self, sampler: Sampler, rollouts: Rollouts) -> None:
+        self._sampler, self._rollouts = sampler, rollouts
+        self._running: dict[int, list[asyncio.Task[Group]]] = {}
+
+    def open_until(self, version: int, last_step: int) -> None:
+        """Start what is not running yet of the steps `version` to `last_step`, with weights of `version`."""
+        for step in range(version, last_step + 1):
+            if step not in self._running:
+                self._running[step] = [
+                    asyncio.create_task(
+                        self._rollouts.play(step, index, task_id, version), name=f"group {step}/{index} {task_id}"
+                    )
+                    for index, task_id in enumerate(self._sampler(step))
+                ]
+
+    async def collect(self, step: int, timeout_s: float, stop: asyncio.Event) -> tuple[list[Group], dict[str, float]]:
+        """The groups of a step in their order, and how many are missing for which reason; empty when `stop` was set."""
+        tasks = self._running[step]
+        stopped = asyncio.create_task(stop.wait())
+        everything = asyncio.ensure_future(asyncio.wait(tasks))
+        try:
+            await asyncio.wait({stopped, everything}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            everything.cancel()
+        if stop.is_set():
+            return [], {}
+        del self._running[step]
+        late = [task for task in tasks if not task.done()]
+        failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception() is not None]
+        await _cancel(late)
+        for task in failed:
+            logger.warning("%s was lost: %r", task.get_name(), task.exception())
+        groups = [task.result() for task in tasks if task not in late and task not in failed and not task.cancelled()]
+        if tasks and not any(group.members for group in groups):
+            raise RolloutsFailedError(_why_nothing(step, len(late), failed, groups, timeout_s))
+        return groups, {"rollout/late_groups": float(len(late)), "rollout/failed_groups": float(len(failed))}
+
+    async def close(self) -> None:
+        """Cancel everything that still runs and wait until it has ended."""
+        running, self._running = self._running, {}
+        await _cancel([task for tasks in running.values() for task in tasks])
+
+
+def _why_nothing(step: int, late: int, failed: list[asyncio.Task[Group]], groups: list[Group], timeout_s: float) -> str:
+    """One line for the error when a step has no episode to train on."""
+    errors = [f"{type(task.exception()).__name__}: {task.exception()}" for task in failed]
+    errors += [lost.error for group in groups for lost in group.lost]
+    first = f"; first error: {errors[0]}" if errors else ""
+    return (
+        f"step {step + 1}: no episode to train on ({late} groups not there after {timeout_s:g} s, {len(failed)} failed, "
+        f"{sum(len(group.lost) for group in groups)} episodes lost){first}"
+    )
+
+
+async def _cancel(tasks: list[asyncio.Task[Group]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

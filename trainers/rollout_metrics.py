@@ -1,0 +1,50 @@
+"""What a step's groups say about the policy that played them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from envpool.trajectory import StopReason
+from trainers.group_filter import has_spread
+from verifier.reward import Group
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over the graded episodes; without any, only the counts.
+
+    `reward/mean` is over episodes that train, `rollout/resolved` over all that were graded. `rollout/zero_spread` is the share
+    of groups whose rewards are all equal. `stop/<reason>` are shares of the episodes. `rollout/lost` counts episodes that
+    infrastructure broke, `rollout/masked` those that do not train.
+    """
+    members = [member for group in groups for member in group.members]
+    trained = [member for member in members if member.reward.train]
+    metrics = {
+        "rollout/groups": float(len(groups)),
+        "rollout/episodes": float(len(members)),
+        "rollout/lost": float(sum(len(group.lost) for group in groups)),
+        "rollout/masked": float(len(members) - len(trained)),
+    }
+    if trained:
+        metrics["reward/mean"] = float(np.mean([member.reward.value for member in trained]))
+    if members:
+        trajectories = [member.trajectory for member in members]
+        written = [sum(len(turn.completion_ids) for turn in trajectory.turns) for trajectory in trajectories]
+        metrics |= {
+            "rollout/resolved": float(np.mean([member.resolved for member in members])),
+            "rollout/zero_spread": float(np.mean([not has_spread(group) for group in groups])),
+            "rollout/turns": float(np.mean([len(trajectory.turns) for trajectory in trajectories])),
+            "rollout/tokens": float(np.mean([trajectory.num_tokens for trajectory in trajectories])),
+            "rollout/completion_tokens": float(np.mean(written)),
+            "rollout/empty_patch": float(np.mean([trajectory.patch.is_empty for trajectory in trajectories])),
+            "rollout/episode_s": float(np.mean([trajectory.seconds for trajectory in trajectories])),
+        }
+        for reason in StopReason:
+            metrics[f"stop/{reason.value}"] = float(np.mean([trajectory.stop_reason is reason for trajectory in trajectories]))
+    return metrics
+
+
+def mean_staleness(groups: Sequence[Group], version: int) -> float:
+    """Optimizer steps between the weights that sampled and the weights that train (`version`), mean over sampled tokens."""
+    versions = [turn.policy_versions for group in groups for member in group.members for turn in member.trajectory.turns]
+    sampled = np.concatenate([np.zeros(0, np.int32), *versions])
+    return float(version - sampled.mean()) if len(sampled) else 0.0
