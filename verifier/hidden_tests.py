@@ -14,7 +14,6 @@ import secrets
 import shlex
 
 from envpool.git_scrub import apply_patch
-
 from envpool.patch import Patch
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxError, SandboxLostError
@@ -85,7 +84,8 @@ async def _run_script(sandbox: Sandbox, script: str, timeout_s: float) -> ExecRe
     path = f"{sandbox.workdir.rstrip('/')}/.git/eval_{secrets.token_hex(8)}.sh"
     await sandbox.write_file(path, script.encode())
     workdir, file = shlex.quote(sandbox.workdir), shlex.quote(path)
-    return await sandbox.run(f"cd {workdir} && bash {file} < /dev/null", timeout_s, max_output_bytes=MAX_LOG_BYTES)
+    command = f'cd {workdir} && "$(command -v bash || command -v sh)" {file} < /dev/null'
+    return await sandbox.run(command, timeout_s, max_output_bytes=MAX_LOG_BYTES)
 
 
 def _restore_command(workdir: str, paths: tuple[str, ...]) -> str:

@@ -31,7 +31,8 @@ def patch_sections(diff: str) -> tuple[PatchSection, ...]:
     starts = [match.start() for match in SECTION_START.finditer(diff)]
     if not starts:
         starts = [match.start() for match in re.finditer(r"^--- .*\n\+\+\+ .*\n@@ ", diff, re.MULTILINE)]
-    texts = [diff[start:end] for start, end in zip(starts, [*starts[1:], len(diff)], strict=True)]
+    ends = [*starts, len(diff)][1:]
+    texts = [diff[start:end] for start, end in zip(starts, ends, strict=True)] if starts else []
     return tuple(PatchSection(text, _paths(text)) for text in texts)
 
 
