@@ -127,6 +127,8 @@ class _RolloutWindow:
     async def collect(self, step: int, timeout_s: float, stop: asyncio.Event) -> tuple[list[Group], dict[str, float]]:
         """The groups of a step in their order, and how many are missing for which reason; empty when `stop` was set."""
         tasks = self._running[step]
+        if not tasks:
+            raise RolloutsFailedError(f"step {step + 1}: the sampler named no task")
         stopped = asyncio.create_task(stop.wait())
         everything = asyncio.ensure_future(asyncio.wait(tasks))
         try:
@@ -143,7 +145,7 @@ class _RolloutWindow:
         for task in failed:
             logger.warning("%s was lost: %r", task.get_name(), task.exception())
         groups = [task.result() for task in tasks if task not in late and task not in failed and not task.cancelled()]
-        if tasks and not any(group.members for group in groups):
+        if not any(group.members for group in groups):
             raise RolloutsFailedError(_why_nothing(step, len(late), failed, groups, timeout_s))
         return groups, {"rollout/late_groups": float(len(late)), "rollout/failed_groups": float(len(failed))}
 

@@ -87,16 +87,19 @@ def _concatenate(
     trajectory: Trajectory,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """token_ids, 1 on sampled tokens, log-probs (0 on context), versions (-1 on context)."""
-    ids, mask, logprobs, versions = [np.zeros(0, np.int32)], [np.zeros(0, np.int8)], [np.zeros(0)], [np.zeros(0, np.int32)]
+    ids: list[npt.NDArray] = [np.zeros(0)]
+    mask: list[npt.NDArray] = [np.zeros(0)]
+    logprobs: list[npt.NDArray] = [np.zeros(0)]
+    versions: list[npt.NDArray] = [np.zeros(0)]
     for turn in trajectory.turns:
         shown, wrote = len(turn.context_ids), len(turn.completion_ids)
         ids += [turn.context_ids, turn.completion_ids]
-        mask += [np.zeros(shown, np.int8), np.ones(wrote, np.int8)]
+        mask += [np.zeros(shown), np.ones(wrote)]
         logprobs += [np.zeros(shown), turn.rollout_logprobs]
         versions += [np.full(shown, CONTEXT_VERSION), turn.policy_versions]
     return (
         np.concatenate(ids).astype(np.int32),
-        np.concatenate(mask),
+        np.concatenate(mask).astype(np.int8),
         np.concatenate(logprobs).astype(np.float32),
         np.concatenate(versions).astype(np.int32),
     )
