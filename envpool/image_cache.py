@@ -14,6 +14,7 @@ from envpool.sandbox_errors import ImageMissingError
 PREFIX = "folder:"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]*")
 EPOCH = 1_704_067_200  # 2024-01-01 UTC: modification and commit time of everything in an image
+BASE_REF = "refs/swe-master/base"  # the image's commit, wherever the agent moves HEAD
 DIGEST_FILE = ".git/image-digest"  # tells an image from another of the same name
 SKIPPED_DIRS = frozenset({".git", "__pycache__", ".pytest_cache", ".hypothesis", ".tox", ".venv"})
 # One commit and nothing else: no template (hooks, info), no reflog, no remote. Copies of the tree keep times and sizes, so
@@ -21,12 +22,10 @@ SKIPPED_DIRS = frozenset({".git", "__pycache__", ".pytest_cache", ".hypothesis",
 MAKE_REPOSITORY = """set -e
 git init -q --template= -b main .
 printf '[core]\\n\\tlogAllRefUpdates = false\\n\\ttrustctime = false\\n\\tcheckStat = minimal\\n\\tautocrlf = false\\n\
-[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n[user]\\n\\tname = developer\\n\\temail = developer@localhost\\n' >> .git/config
+[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n\
+[user]\\n\\tname = developer\\n\\temail = developer@localhost\\n' >> .git/config
 git add -A --force .
 git commit -q --no-verify --allow-empty -m 'Initial commit'
-rm -f .git/COMMIT_EDITMSG
-mkdir .git/refs/swe-master
-cp .git/refs/heads/main .git/refs/swe-master/base
 """
 
 
@@ -135,7 +134,15 @@ def _commit(tree: Path) -> None:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
     environment |= {"HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
     for role in ("AUTHOR", "COMMITTER"):
-        environment |= {f"GIT_{role}_NAME": "developer", f"GIT_{role}_EMAIL": "developer@localhost", f"GIT_{role}_DATE": f"{EPOCH} +0000"}
+        environment |= {
+            f"GIT_{role}_NAME": "developer",
+            f"GIT_{role}_EMAIL": "developer@localhost",
+            f"GIT_{role}_DATE": f"{EPOCH} +0000",
+        }
     done = subprocess.run(["sh", "-c", MAKE_REPOSITORY], cwd=tree, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         raise RuntimeError(f"cannot make a git repository in {tree}: {done.stderr.strip() or 'is git installed?'}")
+    (tree / ".git/COMMIT_EDITMSG").unlink(missing_ok=True)
+    base_ref = tree / ".git" / BASE_REF
+    base_ref.parent.mkdir()
+    shutil.copyfile(tree / ".git/refs/heads/main", base_ref)

@@ -62,19 +62,35 @@ def carries(pid: int, marker: bytes) -> bool:
         return False
 
 
-def kill_all(root: int, marker: bytes | None, born_after_ticks: int = 0) -> None:
-    """SIGKILL what descends from `root` (itself spared) or carries `marker`, and was born at or after `born_after_ticks`.
+def children_of(pid: int) -> list[int]:
+    """Direct children, oldest first; empty when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def kill_all(root: int, marker: bytes | None, born_after_ticks: int = 0, spared: frozenset[int] = frozenset()) -> None:
+    """SIGKILL what descends from `root` or carries `marker` and was born at or after `born_after_ticks`; `root` and
+    `spared` live on.
 
     Repeats until nothing is found, so that what is forked meanwhile dies too. One pass reads /proc: some milliseconds.
     """
     for _ in range(MAX_ROUNDS):
         processes = live_processes()
-        young = [process for process in processes if process.started_ticks >= born_after_ticks and process.pid != root]
         below = {process.pid for process in descendants(root, processes)}
-        doomed = [process for process in young if process.pid in below or (marker is not None and carries(process.pid, marker))]
+        doomed = [
+            process.pid
+            for process in processes
+            if process.started_ticks >= born_after_ticks
+            and process.pid != root
+            and process.pid not in spared
+            and (process.pid in below or (marker is not None and carries(process.pid, marker)))
+        ]
         if not doomed:
             return
-        for process in doomed:
+        for pid in doomed:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)
