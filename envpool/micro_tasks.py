@@ -82,18 +82,22 @@ TELLING_CASES = tuple(case for case in ALL_CASES if operators_differ(*case))
 
 def generate_micro_tasks(config: MicroTasksConfig, seed: int) -> Iterator[MicroTask]:
     """`config.num_train` training tasks, then `config.num_heldout` held-out tasks, all distinct; equal seeds give equal tasks."""
+    yield from micro_tasks_of_split("train", config.num_train, config, seed)
+    yield from micro_tasks_of_split("heldout", config.num_heldout, config, seed)
+
+
+def micro_tasks_of_split(split: Split, count: int, config: MicroTasksConfig, seed: int) -> Iterator[MicroTask]:
+    """`count` distinct tasks of one split. Raises ValueError when a file cannot have so many functions."""
     if not 1 <= config.functions_per_file <= len(ARGUMENTS):
         raise ValueError(f"functions_per_file={config.functions_per_file} is not between 1 and {len(ARGUMENTS)}")
-    splits: tuple[tuple[Split, int], ...] = (("train", config.num_train), ("heldout", config.num_heldout))
-    for split, wanted in splits:
-        rng = random.Random(f"micro-tasks/{seed}/{split}")
-        names = tuple(function_names(split))
-        seen: set[str] = set()
-        while len(seen) < wanted:
-            micro = _draw_task(config, split, names, rng)
-            if micro.task.instance_id not in seen:
-                seen.add(micro.task.instance_id)
-                yield micro
+    rng = random.Random(f"micro-tasks/{seed}/{split}")
+    names = tuple(function_names(split))
+    seen: set[str] = set()
+    while len(seen) < count:
+        micro = _draw_task(config, split, names, rng)
+        if micro.task.instance_id not in seen:
+            seen.add(micro.task.instance_id)
+            yield micro
 
 
 def _draw_task(config: MicroTasksConfig, split: Split, names: tuple[str, ...], rng: random.Random) -> MicroTask:
@@ -172,7 +176,8 @@ def visible_test_text(module: str, functions: tuple[MicroFunction, ...]) -> str:
 
     It writes no bytecode: two edits of equal size within a second would otherwise run stale code.
     """
-    lines = ["import sys", "", "sys.dont_write_bytecode = True", f"from {module} import {', '.join(function.name for function in functions)}", ""]
+    names = ", ".join(function.name for function in functions)
+    lines = ["import sys", "", "sys.dont_write_bytecode = True", f"from {module} import {names}", ""]
     for function in functions:
         a, b = function.visible_case
         value = apply_operator(function.operator, a, b)

@@ -99,7 +99,8 @@ def train(model: Qwen2ForCausalLM, tokenizer: Tokenizer, minutes: float, seed: i
         now = time.monotonic()
         share = (now - start) / (60 * minutes)
         if step % 25 == 0:
-            print(json.dumps({"step": step, "seconds": round(now - start), "loss": loss.item(), "answers": answer_loss.item()}), flush=True)
+            row = {"step": step, "seconds": round(now - start), "loss": loss.item(), "answers": answer_loss.item()}
+            print(json.dumps(row), flush=True)
         if now - saved > 120:
             save_model(model, out)
             saved = now

@@ -84,7 +84,8 @@ def ask_rewrite(f: RandomFunction, rng: random.Random) -> tuple[str, str]:
     noun, infix = OPERATOR_NOUNS[operator], OPERATOR_INFIX[operator]
     a, b = f.arguments
     forms = (
-        "{n} as a {noun}", "change {n} to {infix}", "swap the line of {n} for the {noun}", "{n} with {infix}", "let {n} be {a} {infix} {b}",
+        "{n} as a {noun}", "change {n} to {infix}", "swap the line of {n} for the {noun}", "{n} with {infix}",
+        "let {n} be {a} {infix} {b}",
         "{noun} in {n}", "use {infix} for {n} now", "the {noun} of {a} with {b} goes into {n}", "{a} {infix} {b} into {n}",
     )  # fmt: skip
     question = rng.choice(forms).format(n=f.name, noun=noun, infix=infix, a=a, b=b)
@@ -134,8 +135,8 @@ def ask_arguments(f: RandomFunction, rng: random.Random) -> tuple[str, str]:
 
 Ask = Callable[[RandomFunction, random.Random], tuple[str, str]]
 ASKS: tuple[Ask, ...] = (
-    ask_expression, ask_expression, ask_rewrite, ask_rewrite, ask_rewrite, ask_other, ask_value, ask_check, ask_check, ask_operator,
-    ask_name, ask_arguments,
+    ask_expression, ask_expression, ask_rewrite, ask_rewrite, ask_rewrite, ask_other, ask_value, ask_check, ask_check,
+    ask_operator, ask_name, ask_arguments,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from envpool.micro_names import (
     OPERATOR_NOUNS,
     VAGUE_TEMPLATES,
     VERBS,
+    Split,
 )
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -47,26 +48,32 @@ TOOL_TAGS = (
 )
 # Pieces that are one token when they stand exactly so; tried before the general pattern, longest first.
 PHRASES = (
-    "import sys\n\nsys.dont_write_bytecode = True\n", "):\n    return ", ":\n    raise SystemExit('failed ", "')\nprint('passed')", "')\nif ",
+    "import sys\n\nsys.dont_write_bytecode = True\n", "):\n    return ", ":\n    raise SystemExit('failed ", "')\nprint('passed')",
+    "')\nif ",
     "python3 test_", "python3 ", "print('passed')", " hidden_test_", ".py::test_", "::", "def ", "return ", "import ", "from ",
-    "if ", ") is ", ", wanted ", "PASSED", "FAILED", "exit ", "\n\n\n", "\n\n", "\n    ", "    ", ", ", ".py", " + ", " - ", " * ", " // ", " % ", " / ",
-    " != ", " == ", " = ", " < ", " > ", " -> ", " <= ", " >= ", "!=", "==", "//", "**", "<=", ">=", "->", "...", ": ", ". ", "):",
+    "if ", ") is ", ", wanted ", "PASSED", "FAILED",
+    "exit ", "\n\n\n", "\n\n", "\n    ", "    ", ", ", ".py", " + ", " - ", " * ", " // ", " % ", " / ",
+    " != ", " == ", " = ", " < ", " > ", " -> ", " <= ", " >= ", "!=", "==", "//", "**", "<=", ">=", "->", "...", ": ", ". ",
+    "):",
 )  # fmt: skip
-OTHER_WORDS = """
-edited passed failed not found matches times no such file tool call old_str timeout error exit user assistant system str int float
-is wanted test tests hidden True False None and or in for while else elif class self list dict set tuple range len sum min max abs
-the a an of to it its that this was were be been are has have had do does did on at by with as but if so then than when where which
-who what why how all any both each few more most other some such only own same too very can will just now here there up down out
-over under again once before after above below between through during into about against also even still yet let me look run check
-change changed line lines code value values number numbers name names input output call calls called type kind use used using new
-next try tried open close read write copy swap find replace keep drop start stop done yes good better best worse great small large
-long short big little red blue green white black north south east west apple river stone cloud window table chair paper metal water
-light sound music story house road tree bird fish horse bread sugar salt glass wood iron gold silver copper rain snow wind storm
-day night week month year hour minute second one two three four five six seven eight nine ten zero half double pair map key node
-edge graph stack queue cache index limit count total mean sort filter parse token word text page sheet chart unit group item order
-state event time date clock alpha beta gamma delta omega sigma SyntaxError NameError TypeError ImportError IndentationError
-ZeroDivisionError AttributeError ModuleNotFoundError Traceback File module sys print def return import from raise
-""".split()
+OTHER_WORDS = str.split("""
+edited passed failed not found matches times no such file tool call old_str timeout error exit user assistant system str
+int float is wanted test tests hidden True False None and or in for while else elif class self list dict set tuple range
+len sum min max abs the a an of to it its that this was were be been are has have had do does did on at by with as but
+if so then than when where which who what why how all any both each few more most other some such only own same too very
+can will just now here there up down out over under again once before after above below between through during into
+about against also even still yet let me look run check change changed line lines code value values number numbers name
+names input output call calls called type kind use used using new next try tried open close read write copy swap find
+replace keep drop start stop done yes good better best worse great small large long short big little red blue green
+white black north south east west apple river stone cloud window table chair paper metal water light sound music story
+house road tree bird fish horse bread sugar salt glass wood iron gold silver copper rain snow wind storm day night week
+month year hour minute second one two three four five six seven eight nine ten zero half double pair map key node edge
+graph stack queue cache index limit count total mean sort filter parse token word text page sheet chart unit group item
+order state event time date clock alpha beta gamma delta omega sigma SyntaxError NameError TypeError ImportError
+IndentationError ZeroDivisionError AttributeError ModuleNotFoundError Traceback File module sys print def return import
+from raise
+""")
+ORDER_OF_SPLITS: tuple[Split, ...] = ("train", "heldout", "validation")
 WORD_PATTERN = r"[A-Za-z]+|[0-9]{1,2}|[^\S\n ]+| +|\n+|[^A-Za-z0-9\s]"
 
 
@@ -75,7 +82,7 @@ def vocabulary_words() -> list[str]:
     words: list[str] = [*VERBS, *NOUNS, *MODULES, *(word for pair in ARGUMENTS for word in pair)]
     words += [*OPERATOR_NOUNS.values(), *OPERATOR_INFIX.values(), *OTHER_WORDS]
     for templates in (EXPLICIT_TEMPLATES, VAGUE_TEMPLATES):
-        for split in ("train", "heldout"):
+        for split in ORDER_OF_SPLITS:
             for template in templates[split]:
                 plain = template.format(f="", m="", a="", b="", noun="", infix="")
                 words += "".join(char if char.isalpha() else " " for char in plain).split()
