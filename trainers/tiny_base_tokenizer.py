@@ -48,9 +48,8 @@ TOOL_TAGS = (
 )
 # Pieces that are one token when they stand exactly so; tried before the general pattern, longest first.
 PHRASES = (
-    "import sys\n\nsys.dont_write_bytecode = True\n", "):\n    return ", ":\n    raise SystemExit('failed ", "')\nprint('passed')",
-    "')\nif ",
-    "python3 test_", "python3 ", "print('passed')", " hidden_test_", ".py::test_", "::", "def ", "return ", "import ", "from ",
+    "import sys\n\nsys.dont_write_bytecode = True\n", "):\n    return ", ":\n    raise SystemExit('failed ",
+    "')\nprint('passed')", "')\nif ", "python3 test_", "python3 ", "print('passed')", " hidden_test_", ".py::test_", "::", "def ", "return ", "import ", "from ",
     "if ", ") is ", ", wanted ", "PASSED", "FAILED",
     "exit ", "\n\n\n", "\n\n", "\n    ", "    ", ", ", ".py", " + ", " - ", " * ", " // ", " % ", " / ",
     " != ", " == ", " = ", " < ", " > ", " -> ", " <= ", " >= ", "!=", "==", "//", "**", "<=", ">=", "->", "...", ": ", ". ",
@@ -73,7 +72,14 @@ order state event time date clock alpha beta gamma delta omega sigma SyntaxError
 IndentationError ZeroDivisionError AttributeError ModuleNotFoundError Traceback File module sys print def return import
 from raise
 """)
-ORDER_OF_SPLITS: tuple[Split, ...] = ("train", "heldout", "validation")
+TEMPLATE_SETS: tuple[tuple[dict[Split, tuple[str, ...]], Split], ...] = (
+    (EXPLICIT_TEMPLATES, "train"),
+    (EXPLICIT_TEMPLATES, "heldout"),
+    (VAGUE_TEMPLATES, "train"),
+    (VAGUE_TEMPLATES, "heldout"),
+    (EXPLICIT_TEMPLATES, "validation"),
+    (VAGUE_TEMPLATES, "validation"),
+)
 WORD_PATTERN = r"[A-Za-z]+|[0-9]{1,2}|[^\S\n ]+| +|\n+|[^A-Za-z0-9\s]"
 
 
@@ -81,11 +87,10 @@ def vocabulary_words() -> list[str]:
     """Every word that is one token, in a fixed order without repeats."""
     words: list[str] = [*VERBS, *NOUNS, *MODULES, *(word for pair in ARGUMENTS for word in pair)]
     words += [*OPERATOR_NOUNS.values(), *OPERATOR_INFIX.values(), *OTHER_WORDS]
-    for templates in (EXPLICIT_TEMPLATES, VAGUE_TEMPLATES):
-        for split in ORDER_OF_SPLITS:
-            for template in templates[split]:
-                plain = template.format(f="", m="", a="", b="", noun="", infix="")
-                words += "".join(char if char.isalpha() else " " for char in plain).split()
+    for templates, split in TEMPLATE_SETS:
+        for template in templates[split]:
+            plain = template.format(f="", m="", a="", b="", noun="", infix="")
+            words += "".join(char if char.isalpha() else " " for char in plain).split()
     return list(dict.fromkeys(words))
 
 
