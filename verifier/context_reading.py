@@ -3,8 +3,7 @@
 import shlex
 from pathlib import PurePosixPath
 
-from envpool.git_scrub import apply_patch
-
+from envpool.git_scrub import GIT, apply_patch
 from envpool.patch import Patch
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
@@ -45,7 +44,7 @@ async def read_context(sandbox: Sandbox, problem: Problem, patch: Patch) -> Depl
 async def _visible_tests(sandbox: Sandbox, touched: list[str]) -> list[str]:
     """Test files of the base commit (never those the patch adds), nearest to the touched files first."""
     workdir = shlex.quote(sandbox.workdir)
-    listing = await sandbox.run(f"git -C {workdir} ls-tree -r -z --name-only HEAD", READ_TIMEOUT_S, max_output_bytes=4_194_304)
+    listing = await sandbox.run(f"{GIT} -C {workdir} ls-tree -r -z --name-only HEAD", READ_TIMEOUT_S, max_output_bytes=4_194_304)
     paths = [path for path in listing.output.split("\0") if is_test_file(path)] if listing.exit_code == 0 else []
     stems = {PurePosixPath(path).stem for path in touched}
     folders = {str(PurePosixPath(path).parent) for path in touched}

@@ -116,7 +116,7 @@ class _Player:
                 raise SandboxLostError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
 
     async def _graded(self, trajectory: Trajectory) -> GradedPatch:
-        timeout_s = self.verifier.grading_timeout_s
+        timeout_s = min(self.verifier.grading_timeout_s, self.task.oracle.timeout_s)
 
         async def grade() -> GradedPatch:
             return await grade_patch(self.task, trajectory.patch, self.pool, timeout_s, self.verifier.collect_context)

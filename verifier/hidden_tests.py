@@ -13,7 +13,7 @@ import asyncio
 import secrets
 import shlex
 
-from envpool.git_scrub import apply_patch
+from envpool.git_scrub import GIT, apply_patch
 from envpool.patch import Patch
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxError, SandboxLostError
@@ -80,10 +80,14 @@ async def _grade_in(
 
 
 async def _run_script(sandbox: Sandbox, script: str, timeout_s: float) -> ExecResult:
-    """Run the evaluation script from a file under `.git` (no work tree shows it; a random name nothing can wait for)."""
-    path = f"{sandbox.workdir.rstrip('/')}/.git/eval_{secrets.token_hex(8)}.sh"
-    await sandbox.write_file(path, script.encode())
-    workdir, file = shlex.quote(sandbox.workdir), shlex.quote(path)
+    """Run the evaluation script from a file under `.git` (no work tree shows it, no file of the model's patch can be it)."""
+    nonce = secrets.token_hex(8)
+    workdir, file = shlex.quote(sandbox.workdir), f".git/eval_{nonce}.sh"
+    # the text goes through `run`, not `write_file`: sandboxes without isolation translate the workdir's name in commands
+    write = f"cd {workdir} && cat > {file} <<'END_{nonce}'\n{script.rstrip()}\nEND_{nonce}\n"
+    written = await sandbox.run(write, SETUP_TIMEOUT_S)
+    if written.exit_code != 0:
+        raise SandboxLostError(f"the evaluation script cannot be written in {sandbox.workdir}: {written.output[:200].strip()}")
     command = f'cd {workdir} && "$(command -v bash || command -v sh)" {file} < /dev/null'
     return await sandbox.run(command, timeout_s, max_output_bytes=MAX_LOG_BYTES)
 
@@ -94,7 +98,7 @@ def _restore_command(workdir: str, paths: tuple[str, ...]) -> str:
     for path in paths:
         quoted, at_base = shlex.quote(path), shlex.quote(f"HEAD:{path}")
         steps.append(
-            f"if git cat-file -e {at_base} 2>/dev/null; then git checkout -q HEAD -- {quoted}; else rm -rf -- {quoted}; fi"
+            f"if {GIT} cat-file -e {at_base} 2>/dev/null; then {GIT} checkout -q HEAD -- {quoted}; else rm -rf -- {quoted}; fi"
         )
     return "\n".join(steps)
 

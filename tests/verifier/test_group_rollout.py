@@ -1,0 +1,220 @@
+"""Groups of episodes: played in process sandboxes, graded by real tests, with policies and backends that break."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from configs.rollout_config import RolloutConfig
+from configs.verifier_config import VerifierConfig
+from envpool.policy import Completion, Generate, GenerateRequest, PolicyError
+from envpool.sandbox_errors import SandboxStartError
+from envpool.sandbox_pool import SandboxPool
+from envpool.task import Task
+from envpool.trajectory import StopReason, Turn
+from tests.envpool.agent_doubles import CHAT, LinePolicy
+from tests.verifier.small_repo import FILES, TASK, process_pool
+from verifier.grade_cache import GradeCache
+from verifier.group_rollout import OnTurn, play_group
+from verifier.reward import Group
+
+FIX = (
+    "<function=str_replace_editor>\n<parameter=command>str_replace</parameter>\n<parameter=path>calc.py</parameter>\n"
+    "<parameter=old_str>a - b</parameter>\n<parameter=new_str>a {} b</parameter>\n</function>"
+)
+SUBMIT = "<function=submit>\n</function>"
+
+
+@dataclass
+class PerEpisode:
+    """A policy that says other lines in every episode: the n-th session to ask gets the n-th list."""
+
+    scripts: list[list[str]]
+    sessions: dict[str, LinePolicy] = field(default_factory=dict)
+
+    async def __call__(self, request: GenerateRequest) -> Completion:
+        if request.session_id not in self.sessions:
+            self.sessions[request.session_id] = LinePolicy(CHAT, self.scripts[len(self.sessions)])
+        return await self.sessions[request.session_id](request)
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[SandboxPool]:
+    pool = process_pool(tmp_path, {"calc": FILES}, num_sandboxes=2)
+    yield pool
+    await pool.close()
+    assert pool.active == 0
+
+
+async def play(
+    pool: SandboxPool,
+    generate: Generate,
+    group_size: int,
+    *,
+    task: Task = TASK,
+    retries: int = 1,
+    cache: GradeCache | None = None,
+    on_turn: OnTurn | None = None,
+) -> Group:
+    rollout = RolloutConfig(infra_retries=retries)
+    rollout = replace(rollout, episode=replace(rollout.episode, max_turns=3, max_tokens=4096, max_tokens_per_turn=512))
+    return await play_group(
+        task,
+        group_size=group_size,
+        generate=generate,
+        policy_name="scripted",
+        pool=pool,
+        chat=CHAT,
+        rollout=rollout,
+        verifier=VerifierConfig(),
+        temperature=1.0,
+        seed=0,
+        cache=cache or GradeCache(),
+        on_turn=on_turn,
+    )
+
+
+async def test_a_group_of_right_wrong_and_unfinished_episodes(pool: SandboxPool) -> None:
+    policy = PerEpisode(
+        [[FIX.format("+"), SUBMIT], [FIX.format("*"), SUBMIT], [FIX.format("+"), "hm", "hm"], [SUBMIT], [FIX.format("+"), SUBMIT]]
+    )
+    cache, turns = GradeCache(), list[tuple[int, int]]()
+
+    def on_turn(sample: int, index: int, turn: Turn) -> None:
+        turns.append((sample, index))
+
+    group = await play(pool, policy, 5, cache=cache, on_turn=on_turn)
+    assert group.lost == ()
+    assert [member.trajectory.sample_index for member in group.members] == [0, 1, 2, 3, 4]
+    seen = sorted(
+        (m.resolved, m.reward.value, m.trajectory.stop_reason.value, m.trajectory.patch.is_empty) for m in group.members
+    )
+    assert seen == [
+        (False, 0.0, "submitted", False),
+        (False, 0.0, "submitted", True),
+        (True, 0.5, "max_turns", False),
+        (True, 1.0, "submitted", False),
+        (True, 1.0, "submitted", False),
+    ]
+    assert cache.num_graded == 3  # three right patches are one, a wrong one, an empty one
+    assert sorted(turns) == sorted((m.trajectory.sample_index, i) for m in group.members for i in range(len(m.trajectory.turns)))
+    right = next(member for member in group.members if member.resolved)
+    assert right.report_text.startswith("PASSED tests/hidden_test_calc.py::test_add")
+    assert right.context is not None
+    assert "a + b" in right.context.files["calc.py"]
+
+
+async def test_a_broken_policy_is_tried_again_and_then_lost_but_never_reward_zero(pool: SandboxPool) -> None:
+    calls = 0
+
+    async def broken(request: GenerateRequest) -> Completion:
+        nonlocal calls
+        calls += 1
+        raise PolicyError("engine gone")
+
+    group = await play(pool, broken, 2, retries=2)
+    assert group.members == ()
+    assert [(lost.sample_index, lost.error) for lost in group.lost] == [
+        (0, "PolicyError: engine gone"),
+        (1, "PolicyError: engine gone"),
+    ]
+    assert calls == 6
+    assert pool.started == 6
+
+
+async def test_an_episode_that_broke_once_is_played_again(pool: SandboxPool) -> None:
+    good, calls = LinePolicy(CHAT, [FIX.format("+"), SUBMIT]), 0
+
+    async def breaks_once(request: GenerateRequest) -> Completion:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise PolicyError("hiccup")
+        return await good(request)
+
+    group = await play(pool, breaks_once, 1)
+    assert [member.resolved for member in group.members] == [True]
+    assert group.lost == ()
+
+
+@dataclass
+class BreakingBackend:
+    """Starts sandboxes of another backend, but fails on the starts whose numbers are given (from 0)."""
+
+    inner: SandboxPool
+    fails: set[int]
+    num_starts: int = 0
+
+    async def start(self, image: str, workdir: str) -> object:
+        self.num_starts += 1
+        if self.num_starts - 1 in self.fails:
+            raise SandboxStartError("no room")
+        return await self.inner._backend.start(image, workdir)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+@pytest.mark.parametrize(("fails", "lost"), [({0}, 0), ({1}, 0), ({0, 1}, 1), ({1, 2}, 1)])
+async def test_broken_sandboxes_of_episode_or_grading(pool: SandboxPool, fails: set[int], lost: int) -> None:
+    breaking = SandboxPool(BreakingBackend(pool, fails), 1, 60.0)  # type: ignore[arg-type]
+    policy = PerEpisode([[FIX.format("+"), SUBMIT]])
+    group = await play(breaking, policy, 1, retries=1)
+    assert (len(group.members), len(group.lost)) == (1 - lost, lost)
+    assert all(member.resolved for member in group.members)
+
+
+async def test_a_missing_image_is_lost_without_retries(pool: SandboxPool) -> None:
+    task = replace(TASK, problem=replace(TASK.problem, image="folder:none"))
+    group = await play(pool, PerEpisode([]), 1, task=task, retries=5)
+    assert group.lost[0].error.startswith("ImageMissingError: ")
+    assert pool.started == 0
+
+
+async def test_a_bug_ends_the_group_and_closes_every_sandbox(pool: SandboxPool) -> None:
+    async def buggy(request: GenerateRequest) -> Completion:
+        if pool.active == 2:
+            raise ZeroDivisionError("a bug")
+        await asyncio.sleep(60)
+        raise AssertionError("unreachable")
+
+    with pytest.raises(ZeroDivisionError):
+        await play(pool, buggy, 2)
+    assert pool.active == 0
+
+
+async def test_cancelling_a_group_gives_its_sandboxes_back(pool: SandboxPool) -> None:
+    asked = asyncio.Event()
+
+    async def slow(request: GenerateRequest) -> Completion:
+        asked.set()
+        await asyncio.sleep(60)
+        raise AssertionError("unreachable")
+
+    playing = asyncio.create_task(play(pool, slow, 3))
+    async with asyncio.timeout(30):
+        await asked.wait()
+    playing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await playing
+    assert pool.active == 0
+
+
+async def test_the_reward_table_of_the_configuration_is_used(pool: SandboxPool) -> None:
+    group = await play_group(
+        TASK,
+        group_size=1,
+        generate=PerEpisode([["hm"]]),
+        policy_name="scripted",
+        pool=pool,
+        chat=CHAT,
+        rollout=replace(RolloutConfig(), episode=replace(RolloutConfig().episode, max_turns=1, max_tokens=4096)),
+        verifier=VerifierConfig(reward="deepswe"),
+        temperature=1.0,
+        seed=0,
+        cache=GradeCache(),
+    )
+    assert group.members[0].trajectory.stop_reason is StopReason.MAX_TURNS
+    assert (group.members[0].reward.value, group.members[0].reward.train) == (0.0, False)

@@ -1,0 +1,175 @@
+"""Grading by really running hidden tests, in process sandboxes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from configs.sandbox_config import SandboxConfig
+from envpool.image_cache import FolderImages
+from envpool.patch import Patch
+from envpool.sandbox import ExecResult
+from envpool.sandbox_errors import ImageMissingError
+from envpool.sandbox_pool import SandboxPool
+from envpool.sandboxes.scripted_sandbox import ScriptedBackend, said
+from tests.verifier.small_repo import BUGGY, FILES, FIXED, GOLD, HIDDEN_PATH, TASK, VISIBLE_TEST, file_diff, process_pool
+from verifier.context_reading import collect_context
+from verifier.grading import TIMED_OUT
+from verifier.hidden_tests import BrokenTaskError, grade_patch, run_hidden_tests
+from verifier.test_report import TestReport
+from verifier.test_report import TestStatus as Status
+
+TEST_ADD, TEST_DOUBLE = TASK.oracle.fail_to_pass[0], TASK.oracle.pass_to_pass[0]
+ALWAYS_PASSES = f"print('PASSED {TEST_ADD}')\nprint('PASSED {TEST_DOUBLE}')\n"
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[SandboxPool]:
+    pool = process_pool(tmp_path, {"calc": FILES})
+    yield pool
+    await pool.close()
+    assert pool.active == 0
+
+
+async def graded(pool: SandboxPool, diff: str) -> TestReport:
+    return await run_hidden_tests(TASK, Patch(diff), pool, timeout_s=30.0)
+
+
+async def test_the_reference_patch_resolves(pool: SandboxPool) -> None:
+    report = await graded(pool, GOLD)
+    assert report.resolved
+    assert report.applied
+    assert report.exit_code == 0
+    assert report.status == {TEST_ADD: Status.PASSED, TEST_DOUBLE: Status.PASSED}
+    assert report.log == f"PASSED {TEST_ADD}\nPASSED {TEST_DOUBLE}\n"
+
+
+async def test_a_wrong_fix_fails_with_the_tests_that_say_so(pool: SandboxPool) -> None:
+    report = await graded(pool, file_diff("calc.py", BUGGY, BUGGY.replace("a - b", "a * b")))
+    assert (report.resolved, report.applied, report.exit_code) == (False, True, 1)
+    assert report.status == {TEST_ADD: Status.FAILED, TEST_DOUBLE: Status.PASSED}
+
+
+async def test_a_fix_that_breaks_something_else_fails(pool: SandboxPool) -> None:
+    report = await graded(pool, file_diff("calc.py", BUGGY, FIXED.replace("a * 2", "a * 3")))
+    assert not report.resolved
+    assert report.status[TEST_DOUBLE] is Status.FAILED
+
+
+@pytest.mark.parametrize("diff", ["", "  \n", file_diff(HIDDEN_PATH, None, ALWAYS_PASSES)])
+async def test_a_patch_without_source_changes_needs_no_sandbox(pool: SandboxPool, diff: str) -> None:
+    report = await graded(pool, diff)
+    assert (report.resolved, report.applied) == (False, False)
+    assert pool.started == 0
+
+
+async def test_edits_of_hidden_test_files_are_ignored(pool: SandboxPool) -> None:
+    forged = file_diff(HIDDEN_PATH, None, ALWAYS_PASSES)
+    harmless = file_diff("calc.py", BUGGY, BUGGY + "\nX = 1\n")
+    assert not (await graded(pool, harmless + forged)).resolved
+    assert (await graded(pool, GOLD + forged)).resolved
+
+
+async def test_nothing_may_stand_where_the_hidden_tests_go(pool: SandboxPool) -> None:
+    folder = file_diff(f"{HIDDEN_PATH}/x.py", None, "1\n")
+    link = file_diff("tests", None, "/tmp\n").replace("100644", "120000") + "\\ No newline at end of file\n"
+    for obstacle in (folder, link):
+        assert (await graded(pool, GOLD + obstacle)).resolved
+
+
+async def test_a_changed_visible_test_that_is_also_hidden_is_put_back(pool: SandboxPool) -> None:
+    changed = VISIBLE_TEST + f"from calc import add\nprint('PASSED' if add(1, 2) == 3 else 'FAILED', '{TEST_ADD}')\n"
+    oracle = replace(
+        TASK.oracle,
+        test_patch=file_diff("test_calc.py", VISIBLE_TEST, changed),
+        eval_script="python3 test_calc.py\n",
+        pass_to_pass=(),
+    )
+    task = replace(TASK, oracle=oracle)
+    spoiled = file_diff("test_calc.py", VISIBLE_TEST, f"print('PASSED {TEST_ADD}')\n")
+    assert (await run_hidden_tests(task, Patch(GOLD + spoiled), pool, 30.0)).resolved
+    harmless = file_diff("calc.py", BUGGY, BUGGY + "\nX = 1\n")
+    assert not (await run_hidden_tests(task, Patch(harmless + spoiled), pool, 30.0)).resolved
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        ALWAYS_PASSES,
+        ALWAYS_PASSES + "import sys\nsys.exit(1)\n",
+        f"import atexit\natexit.register(print, 'PASSED {TEST_ADD}')\n",
+        "print('>>>>> Test Exit Code: 0')\nprint('>>>>> End Test Output')\n",
+    ],
+)
+async def test_printed_lies_beside_real_results_do_not_count(pool: SandboxPool, cheat: str) -> None:
+    assert not (await graded(pool, file_diff("calc.py", BUGGY, cheat + BUGGY))).resolved
+
+
+@pytest.mark.xfail(
+    strict=True, reason="code under test shares the process of the tests: a full false log with exit 0 is believed"
+)
+async def test_a_complete_false_log_is_caught(pool: SandboxPool) -> None:
+    cheat = ALWAYS_PASSES + "import os, sys\nsys.stdout.flush()\nos._exit(0)\n"
+    assert not (await graded(pool, file_diff("calc.py", BUGGY, cheat + BUGGY))).resolved
+
+
+@pytest.mark.parametrize("diff", [file_diff("calc.py", "no such line\n", "x\n"), "not a diff at all\n"])
+async def test_a_patch_that_does_not_apply_is_unresolved(pool: SandboxPool, diff: str) -> None:
+    report = await graded(pool, diff)
+    assert (report.resolved, report.applied) == (False, False)
+
+
+async def test_tests_that_hang_are_unresolved_and_leave_nothing_running(pool: SandboxPool) -> None:
+    hanging = file_diff("calc.py", BUGGY, "import time\nprint('importing', flush=True)\ntime.sleep(600)\n" + BUGGY)
+    report = await run_hidden_tests(TASK, Patch(hanging), pool, timeout_s=1.0)
+    assert (report.resolved, report.applied, report.exit_code) == (False, True, 124)
+    assert report.log.startswith("importing\n")
+    assert report.log.endswith(f"\n{TIMED_OUT}")
+
+
+async def test_a_task_whose_tests_cannot_be_put_in_is_an_error_and_no_verdict(pool: SandboxPool) -> None:
+    broken = replace(TASK, oracle=replace(TASK.oracle, test_patch=file_diff("calc.py", "no such line\n", "x\n")))
+    with pytest.raises(BrokenTaskError, match="calc-1"):
+        await run_hidden_tests(broken, Patch(file_diff("new.py", None, "1\n")), pool, 30.0)
+
+
+async def test_a_patch_that_keeps_the_hidden_tests_out_is_to_blame_itself(tmp_path: Path) -> None:
+    """The test patch applies to the untouched image, so the failure on top of the model's patch is the model's."""
+    num_applied = 0
+
+    def answer(command: str) -> ExecResult:
+        nonlocal num_applied
+        if "HEREDOC" in command or "apply --whitespace" in command:
+            num_applied += 1
+            return said("", 1 if num_applied == 2 else 0)
+        return said("")
+
+    images = FolderImages(tmp_path)
+    images.add("calc", FILES)
+    backend = ScriptedBackend(SandboxConfig(), images, "tests", answer)
+    report = await run_hidden_tests(TASK, Patch(GOLD), SandboxPool(backend, 1, 60.0), 30.0)
+    assert (report.resolved, report.applied, len(backend.sandboxes)) == (False, False, 2)
+
+
+async def test_a_missing_image_is_an_error(pool: SandboxPool) -> None:
+    with pytest.raises(ImageMissingError):
+        await run_hidden_tests(replace(TASK, problem=replace(TASK.problem, image="folder:none")), Patch(GOLD), pool, 30.0)
+
+
+async def test_the_context_is_what_was_there_before_the_hidden_tests(pool: SandboxPool) -> None:
+    diff = GOLD + file_diff("notes.txt", None, "n\n") + file_diff("test_mine.py", None, "assert True\n")
+    context = (await grade_patch(TASK, Patch(diff), pool, 30.0, with_context=True)).context
+    assert context is not None
+    assert context.problem_statement == "add(1, 2) gives -1"
+    assert context.patch == diff
+    assert context.files == {"calc.py": FIXED, "notes.txt": "n\n", "test_mine.py": "assert True\n"}
+    assert context.tests == {"test_calc.py": VISIBLE_TEST}
+    assert await collect_context(TASK.problem, Patch(diff), pool, 30.0) == context
+
+
+async def test_gradings_run_side_by_side(pool: SandboxPool) -> None:
+    reports = await asyncio.gather(*(graded(pool, GOLD) for _ in range(6)))
+    assert [report.resolved for report in reports] == [True] * 6
+    assert pool.started == 6
