@@ -23,6 +23,8 @@ from envpool.trajectory import StopReason, Trajectory, Turn
 
 TOOL_GRACE_S = 15.0
 """A tool call that has not returned this long after its own limit means that the sandbox is lost."""
+PATCH_TIMEOUT_S = 30.0
+"""Least time that taking the patch may need: git looks at the whole work tree."""
 
 
 async def run_episode(
@@ -49,7 +51,7 @@ async def run_episode(
     template = player.template
     messages = build_messages(template, problem, player.tools, config.max_turns)
     stop_reason = await player.play(messages, on_turn)
-    patch = await extract_patch(sandbox, config.tool_timeout_s)
+    patch = await extract_patch(sandbox, max(config.tool_timeout_s, PATCH_TIMEOUT_S))
     return Trajectory(
         instance_id=problem.instance_id,
         sample_index=sample_index,

@@ -1,6 +1,6 @@
 from envpool.policy import Message
 from envpool.problem import Problem
-from envpool.prompt import PROMPTS, build_messages, budget_line, document_tools
+from envpool.prompt import PROMPTS, budget_line, build_messages, document_tools
 from envpool.tools import TOOLS
 
 PROBLEM = Problem("demo-1", "demo", "c0", "folder:demo", "/testbed", "area({w}, h) should add {workdir}")
