@@ -1,9 +1,9 @@
 """Engines as Ray actors, and the policy that samples from them.
 
-    pool = await EnginePool.start(model_dir, config.engine, dtype="float32")
-    completion = await pool.policy()(request)          # anywhere the pool's `handles` were sent: RoutedGenerate(handles, ...)
-    await pool.update_weights(ref_of_a_weight_buffer, version=3)
-    await pool.close()
+pool = await EnginePool.start(model_dir, config.engine, dtype="float32")
+completion = await pool.policy()(request)          # anywhere the pool's `handles` were sent: RoutedGenerate(handles, ...)
+await pool.update_weights(ref_of_a_weight_buffer, version=3)
+await pool.close()
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.engine_mailbox import Answer, EngineLink, EngineRequest, Exchange, Mailbox
 from actors.engine_router import EngineRouter
 from actors.engines.vllm_engine import VLLMEngine
 from actors.weight_sync import WeightSyncError
@@ -27,42 +28,58 @@ UPDATE_S = 300.0
 CLOSE_S = 20.0
 
 
+class EngineActor(VLLMEngine):
+    """The engine and its mailbox in one Ray actor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mailbox = Mailbox(self._serve)
+
+    async def exchange(self, caller: str, requests: list[EngineRequest]) -> list[Answer]:
+        """See `Mailbox.exchange`."""
+        return await self._mailbox.exchange(caller, requests)
+
+    async def _serve(self, request: EngineRequest) -> Completion:
+        return await self.generate(request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed)
+
+
 class RoutedGenerate:
     """envpool.policy.Generate over engine actors. Sessions stay on their engine; every request has a deadline.
 
     Raises PolicyError when an engine died, refused or was too slow; the other engines take the session's next request.
+    Use it in the event loop that made it.
     """
 
     def __init__(self, handles: list[Any], request_timeout_s: float) -> None:
+        self._caller = f"{os.getpid()}-{time.time_ns()}"
         self._handles = handles
+        self._links = [EngineLink(self._caller, _exchange_with(index, handle)) for index, handle in enumerate(handles)]
         self._timeout_s = request_timeout_s
         self._router = EngineRouter(len(handles))
-        self._prefix = f"{os.getpid()}-{time.time_ns()}"
         self._numbers = itertools.count()
 
     async def __call__(self, request: GenerateRequest) -> Completion:
         index = self._router.begin(request.session_id, time.monotonic())
-        request_id = f"{self._prefix}-{next(self._numbers)}"
-        engine = self._handles[index]
+        request_id = f"{self._caller}-{next(self._numbers)}"
+        posted = EngineRequest(request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed)
+        engine_to_blame = False
         answered = False
-        finished = False
         try:
-            ref = engine.generate.remote(request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed)
-            completion: Completion = await asyncio.wait_for(_arrives(ref), self._timeout_s)
-            answered = finished = True
+            completion = await asyncio.wait_for(self._links[index].generate(posted), self._timeout_s)
+            answered = True
             return completion
         except TimeoutError as error:
-            raise PolicyError(f"engine {index} gave no completion within {self._timeout_s:g} s (engine.request_timeout_s)") from error
-        except RayError as error:
-            finished = True
-            raise as_policy_error(error, f"engine {index}") from error
-        except asyncio.CancelledError:
-            answered = True  # the caller gave up, the engine is not to blame
+            engine_to_blame = True
+            raise PolicyError(
+                f"engine {index} gave no completion within {self._timeout_s:g} s (engine.request_timeout_s)"
+            ) from error
+        except PolicyError:
+            engine_to_blame = answered = True
             raise
         finally:
-            self._router.end(index, answered, time.monotonic())
-            if not finished:
-                engine.abort.remote(request_id)
+            self._router.end(index, not engine_to_blame, time.monotonic())
+            if not answered:
+                self._handles[index].abort.remote(request_id)
 
 
 class EnginePool:
@@ -74,7 +91,7 @@ class EnginePool:
         self._model_dir = model_dir
         self._engine = engine
         self._dtype = dtype
-        self._newest: tuple[Any, int] | None = None
+        self._newest: tuple[str, Any, int] | None = None
 
     @classmethod
     async def start(
@@ -91,9 +108,7 @@ class EnginePool:
 
         Raises PolicyError when one is not up within `engine.start_timeout_s`; none is left behind then.
         """
-        handles = [
-            _engine_actor(num_cpus, num_gpus, placement_group, bundle) for bundle in range(engine.num_engines)
-        ]
+        handles = [_engine_actor(num_cpus, num_gpus, placement_group, bundle) for bundle in range(engine.num_engines)]
         pool = cls(handles, model_dir, engine, dtype)
         try:
             await asyncio.gather(*(pool._start_one(index) for index in range(len(handles))))
@@ -107,7 +122,7 @@ class EnginePool:
         return RoutedGenerate(self.handles, self._engine.request_timeout_s)
 
     async def update_weights(self, buffer: Any, version: int) -> float:
-        """Give every engine the weights in `buffer` (a WeightBuffer or an ObjectRef of one). Returns the slowest engine's seconds.
+        """Give every engine the weights in `buffer` (a WeightBuffer or a ref of one). Returns the slowest engine's seconds.
 
         A dead engine is revived with these weights. Raises WeightSyncError when an engine refused them.
         """
@@ -148,7 +163,9 @@ class EnginePool:
     async def _send(self, method: str, source: Any, version: int) -> float:
         async def one(index: int) -> float:
             try:
-                return float(await asyncio.wait_for(_arrives(getattr(self.handles[index], method).remote(source, version)), UPDATE_S))
+                return float(
+                    await asyncio.wait_for(_arrives(getattr(self.handles[index], method).remote(source, version)), UPDATE_S)
+                )
             except RayError as error:
                 if isinstance(error, WeightSyncError):
                     raise WeightSyncError(f"engine {index}: {cause_of(error)}") from error
@@ -199,6 +216,17 @@ def cause_of(error: BaseException) -> str:
     return lines[0] if lines else type(inner).__name__
 
 
+def _exchange_with(index: int, handle: Any) -> Exchange:
+    async def exchange(caller: str, requests: list[EngineRequest]) -> list[Answer]:
+        try:
+            answers: list[Answer] = await handle.exchange.remote(caller, requests)
+        except RayError as error:
+            raise as_policy_error(error, f"engine {index}") from error
+        return answers
+
+    return exchange
+
+
 async def _arrives(ref: Any) -> Any:
     return await ref
 
@@ -206,4 +234,4 @@ async def _arrives(ref: Any) -> Any:
 def _engine_actor(num_cpus: float, num_gpus: float, placement_group: Any, bundle: int) -> Any:
     placed = {} if placement_group is None else {"scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group, bundle)}
     options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": 1000, "max_restarts": -1, **placed}
-    return ray.remote(VLLMEngine).options(**options).remote()
+    return ray.remote(EngineActor).options(**options).remote()

@@ -75,7 +75,7 @@ def check_buffer(buffer: WeightBuffer, expected: Shapes) -> None:
     found = zlib.crc32(buffer.data)
     if found != buffer.checksum:
         raise WeightSyncError(
-            f"weights of version {buffer.version} are corrupt: CRC-32 {found:08x}, packed as {buffer.checksum:08x}; send them again"
+            f"weights of version {buffer.version} are corrupt: CRC-32 {found:08x}, packed as {buffer.checksum:08x}"
         )
     check_shapes(_shapes_of_header(_header_of(buffer.data)), expected, f"weights of version {buffer.version}")
 

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from actors.weight_sync import WeightBuffer, WeightSyncError, check_buffer, check_shapes, shapes_of_files, weight_files, write_buffer
+from actors.weight_sync import (
+    WeightBuffer,
+    WeightSyncError,
+    check_buffer,
+    check_shapes,
+    shapes_of_files,
+    weight_files,
+    write_buffer,
+)
 from configs.model_config import EngineConfig
 from envpool.policy import Completion, FinishReason, IntArray, PolicyError
 
@@ -88,8 +96,8 @@ class VLLMEngine:
         )
         final = None
         try:
-            async for final in self._llm.generate(self._as_prompt(prompt_ids), sampling, request_id=request_id):
-                pass
+            async for output in self._llm.generate(self._as_prompt(prompt_ids), sampling, request_id=request_id):
+                final = output
         except EngineDeadError as error:
             self._broken = "its engine core died"
             raise PolicyError(f"vLLM engine cannot be used: {self._broken}") from error
@@ -134,7 +142,9 @@ class VLLMEngine:
         files = weight_files(folder)
         check_shapes(shapes_of_files(files), self._expected, f"weights in {folder}")
         if (other := _architecture(folder)) != self._architecture:
-            keys = sorted(key for key in other.keys() | self._architecture.keys() if other.get(key) != self._architecture.get(key))
+            keys = sorted(
+                key for key in other.keys() | self._architecture.keys() if other.get(key) != self._architecture.get(key)
+            )
             raise WeightSyncError(f"the model in {folder} is another architecture than the engine's: {', '.join(keys)} differ")
         async with self._update_lock:
             await self._load([str(path) for path in files], version)
@@ -218,7 +228,13 @@ def _start_llm(folder: Path, engine: EngineConfig, dtype: str) -> Any:
     sized: dict[str, Any] = (
         {"tensor_parallel_size": engine.tensor_parallel, "gpu_memory_utilization": engine.gpu_memory_utilization}
         if on_gpu
-        else {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+        else {
+            "enforce_eager": True,
+            "block_size": 32,
+            "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
+            # A seeded request whose prompt is split over steps kills vLLM 0.32 on CPU ("CPU Generator does not use offset").
+            "enable_chunked_prefill": False,
+        }
     )
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(

@@ -1,0 +1,239 @@
+"""The learner's ranks as Ray actors, driven together: every method is one collective call on all of them."""
+
+import asyncio
+import heapq
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from actors.engine_pool import EnginePool, cause_of
+from actors.weight_sync import WeightBuffer, pack_weights
+from configs.optimizer_config import LearnerConfig, OptimizerConfig
+from trainers.loss_spec import LossSpec
+from trainers.train_sample import TrainSample
+
+START_S = 300.0
+CLOSE_S = 20.0
+
+
+class LearnerGroupError(RuntimeError):
+    """A rank died, hung or failed; the group is closed and a new one goes on from the last checkpoint."""
+
+
+class LearnerRank:
+    """One rank: a DeepSpeedLearner in a process of its own. torch is imported in `start`, once its threads are set."""
+
+    def __init__(self) -> None:
+        self._learner: Any = None
+
+    def meeting_point(self) -> tuple[str, int]:
+        """This node's address and a port that is free now: where the ranks of the process group meet."""
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return ray.util.get_node_ip_address(), free.getsockname()[1]
+
+    def start(
+        self,
+        model_path: str,
+        dtype: str,
+        optimizer: OptimizerConfig,
+        learner: LearnerConfig,
+        num_steps: int,
+        rank: int,
+        seed: int,
+        meeting_point: tuple[str, int],
+    ) -> None:
+        """Join the process group and load the model."""
+        os.environ["OMP_NUM_THREADS"] = str(learner.num_threads)
+        from trainers.deepspeed_learner import DeepSpeedLearner
+
+        address, port = meeting_point
+        self._learner = DeepSpeedLearner(
+            Path(model_path), dtype, optimizer, learner, num_steps, rank, learner.num_ranks, port, seed, address
+        )
+
+    def call(self, method: str, *args: Any) -> Any:
+        """A method of the learner that returns plain data."""
+        return getattr(self._learner, method)(*args)
+
+    def packed_weights(self, version: int) -> WeightBuffer | None:
+        """All parameters in one buffer on rank 0; the other ranks take part in gathering them and return None."""
+        weights = dict(self._learner.weights()) if self._learner.rank == 0 else {}
+        if self._learner.rank != 0:
+            for _ in self._learner.weights():
+                pass
+            return None
+        return pack_weights(weights, version)
+
+
+class LearnerGroup:
+    """Learner ranks 0 to n-1, one actor each. After a LearnerGroupError the group is closed.
+
+    >>> group = await LearnerGroup.start(model_dir, "float32", optimizer, learner, num_steps=25, seed=0)   # doctest: +SKIP
+    >>> metrics = await group.train_step(samples, loss)                                                    # doctest: +SKIP
+    """
+
+    def __init__(self, ranks: list[Any], learner: LearnerConfig) -> None:
+        self.ranks = ranks
+        self._config = learner
+
+    @classmethod
+    async def start(
+        cls,
+        model_dir: str,
+        dtype: str,
+        optimizer: OptimizerConfig,
+        learner: LearnerConfig,
+        num_steps: int,
+        seed: int,
+        *,
+        num_cpus: float = 0.0,
+        num_gpus: float = 0.0,
+        placement_group: Any = None,
+    ) -> "LearnerGroup":
+        """Start `learner.num_ranks` ranks, one in each bundle of `placement_group`. Raises LearnerGroupError."""
+        ranks = [_rank_actor(num_cpus, num_gpus, placement_group, bundle) for bundle in range(learner.num_ranks)]
+        group = cls(ranks, learner)
+        try:
+            meeting_point = (await group._all("meeting_point", [()], START_S, ranks[:1]))[0]
+            arguments = [(model_dir, dtype, optimizer, learner, num_steps, rank, seed, meeting_point) for rank in range(len(ranks))]
+            await group._all("start", arguments, START_S)
+        except BaseException:
+            await group.close()
+            raise
+        return group
+
+    async def train_step(self, samples: Sequence[TrainSample], loss: LossSpec) -> dict[str, float]:
+        """One optimizer step on all samples, shared out so that the ranks process similar numbers of tokens.
+
+        Returns the metrics of DeepSpeedLearner.train_step; they hold for the union of the samples.
+        """
+        shares = split_by_tokens([len(sample.token_ids) for sample in samples], len(self.ranks))
+        arguments = [("train_step", [samples[index] for index in share], loss) for share in shares]
+        metrics: dict[str, float] = (await self._all("call", arguments, self._config.step_timeout_s))[0]
+        return metrics
+
+    async def token_logprobs(self, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        """Log-prob of every token of every sample, in the order of `samples`; the first token's is 0."""
+        shares = split_by_tokens([len(sample.token_ids) for sample in samples], len(self.ranks))
+        arguments = [("token_logprobs", [samples[index] for index in share]) for share in shares]
+        answers = await self._all("call", arguments, self._config.step_timeout_s)
+        found = {index: row for share, rows in zip(shares, answers, strict=True) for index, row in zip(share, rows, strict=True)}
+        return [found[index] for index in range(len(samples))]
+
+    async def sync_weights(self, engines: EnginePool, version: int) -> float:
+        """Give the engines the present weights as policy `version`; returns seconds. The driver never holds the weights."""
+        began = asyncio.get_running_loop().time()
+        refs = [rank.packed_weights.remote(version) for rank in self.ranks]
+        await self._finished(refs, self._config.step_timeout_s, "packing weights", fetch=False)
+        await engines.update_weights(refs[0], version)
+        return asyncio.get_running_loop().time() - began
+
+    async def save(self, folder: Path, client_state: dict[str, Any]) -> None:
+        """A checkpoint (weights, optimizer, random states) that appears under its name only when whole."""
+        await self._same("save_checkpoint", Path(folder), client_state)
+
+    async def load(self, folder: Path) -> dict[str, Any]:
+        """Go on from a checkpoint; returns its `client_state`."""
+        state: dict[str, Any] = await self._same("load_checkpoint", Path(folder))
+        return state
+
+    async def export(self, folder: Path) -> None:
+        """A Hugging Face folder that engines and transformers load."""
+        await self._same("export_hf", Path(folder))
+
+    async def reset(self, model_dir: str, optimizer: OptimizerConfig, num_steps: int) -> None:
+        """Begin another training from `model_dir` in the same processes: fresh optimizer, schedule and random state."""
+        await self._same("reset", Path(model_dir), optimizer, num_steps)
+
+    async def close(self) -> None:
+        """End all ranks. Idempotent."""
+        ranks, self.ranks = self.ranks, []
+        leaving = asyncio.gather(*(_arrives(rank.call.remote("close")) for rank in ranks), return_exceptions=True)
+        try:
+            await asyncio.wait_for(leaving, CLOSE_S)
+        except TimeoutError:
+            pass
+        for rank in ranks:
+            ray.kill(rank)
+
+    async def _same(self, method: str, *args: Any) -> Any:
+        """The same call on every rank; rank 0's answer."""
+        return (await self._all("call", [(method, *args)] * len(self.ranks), self._config.step_timeout_s))[0]
+
+    async def _all(self, method: str, arguments: list[tuple[Any, ...]], timeout_s: float, ranks: list[Any] | None = None) -> list[Any]:
+        what = str(arguments[0][0]) if method == "call" else method
+        ranks = self.ranks if ranks is None else ranks
+        if not ranks:
+            raise LearnerGroupError(f"{what}: the learner group is closed")
+        refs = [getattr(rank, method).remote(*args) for rank, args in zip(ranks, arguments, strict=True)]
+        return await self._finished(refs, timeout_s, what)
+
+    async def _finished(self, refs: list[Any], timeout_s: float, what: str, fetch: bool = True) -> list[Any]:
+        """All ranks' answers. When one fails the others would wait for it in a collective for ever: they are ended."""
+        failed: int | None = None
+
+        async def one(rank: int, ref: Any) -> Any:
+            nonlocal failed
+            try:
+                if fetch:
+                    return await ref
+                await _ready(ref)
+            except RayError:
+                failed = rank if failed is None else failed
+                raise
+
+        waiting = asyncio.gather(*(one(rank, ref) for rank, ref in enumerate(refs)))
+        try:
+            return await asyncio.wait_for(waiting, timeout_s)
+        except TimeoutError as error:
+            reason = f"{what}: not finished within {timeout_s:g} s (learner.step_timeout_s)"
+            await self._kill()
+            raise LearnerGroupError(reason) from error
+        except RayError as error:
+            reason = "died" if isinstance(error, RayActorError) else cause_of(error)
+            await self._kill()
+            raise LearnerGroupError(f"{what}: learner rank {failed} of {len(refs)}: {reason}") from error
+
+    async def _kill(self) -> None:
+        ranks, self.ranks = self.ranks, []
+        for rank in ranks:
+            ray.kill(rank)
+
+
+def split_by_tokens(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
+    """Indices for each rank such that the token sums are close: longest first, always to the rank with the fewest tokens.
+
+    >>> split_by_tokens([5, 1, 4, 2], 2)
+    [[0, 1], [2, 3]]
+    """
+    ranks: list[list[int]] = [[] for _ in range(num_ranks)]
+    loads = [(0, rank) for rank in range(num_ranks)]
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        load, rank = heapq.heappop(loads)
+        ranks[rank].append(index)
+        heapq.heappush(loads, (load + lengths[index], rank))
+    return ranks
+
+
+async def _arrives(ref: Any) -> Any:
+    return await ref
+
+
+async def _ready(ref: Any) -> None:
+    """Wait until the call behind a ref has ended, without copying its result here; raise what it raised."""
+    await asyncio.to_thread(ray.wait, [ref], fetch_local=False)
+    await ref
+
+
+def _rank_actor(num_cpus: float, num_gpus: float, placement_group: Any, bundle: int) -> Any:
+    placed = {} if placement_group is None else {"scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group, bundle)}
+    return ray.remote(LearnerRank).options(num_cpus=num_cpus, num_gpus=num_gpus, **placed).remote()
