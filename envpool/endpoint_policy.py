@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import numpy as np
 import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from envpool.chat_format import ChatFormat
 from envpool.policy import Completion, FinishReason, GenerateRequest, Message, PolicyError
 
-_BACKOFF = wait_exponential_jitter(initial=0.5, max=20.0)
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=20.0)
 _RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -43,7 +43,8 @@ class EndpointPolicy:
 
     The key is read from the environment variable named `api_key_env` at each call ("" sends none) and is kept nowhere.
     Connection errors, rate limits and server errors are retried until `deadline_s`. Completions carry the ids of `chat`'s
-    tokenizer and NaN log-probs; the endpoint's own token counts add up in `usage`. Raises PolicyError with one line.
+    tokenizer and NaN log-probs; the endpoint's own token counts add up in `usage`. Use it in one event loop. Raises
+    PolicyError with one line.
     """
 
     base_url: str
