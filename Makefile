@@ -4,8 +4,14 @@
 install:
 	@bash cluster/images/make_venv.sh
 
-demo: install
-	@.venv/bin/swe-master demo configs/yaml/demo.yaml $(ARGS)
+# The demo also makes tasks from a real package; without a network it goes on without them.
+SDIST := .cache/sdists/iniconfig-2.3.0.tar.gz
+$(SDIST):
+	@python3 cluster/images/pypi_fetch.py sdist iniconfig 2.3.0 .cache/sdists >/dev/null 2>&1 \
+		|| echo "demo: could not fetch iniconfig's source; no tasks from a package this time"
+
+demo: install $(SDIST)
+	@.venv/bin/swe-master demo configs/yaml/demo.yaml $(addprefix tasks.package.source=,$(wildcard $(SDIST))) $(ARGS)
 
 test: install
 	@.venv/bin/python -m pytest $(ARGS)

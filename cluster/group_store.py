@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 
 from envpool.trajectory_store import read_trajectories, write_trajectories
-from verifier.reward import Group, LostEpisode, ScoredTrajectory
+from verifier.reward import Group, LostEpisode
 from verifier.score_columns import score_columns, scored_from_columns
 
 GROUPS_PER_SHARD = 32
@@ -38,23 +38,23 @@ class GroupStore:
             return
         rows = [(member.trajectory, score_columns(member)) for group in self._buffer for member in group.members]
         write_trajectories(self._folder / f"shard_{self._next:05d}.parquet", rows)
-        lines = [
-            orjson.dumps({"instance_id": group.instance_id, "lost": [[lost.sample_index, lost.error] for lost in group.lost]})
-            for group in self._buffer
-        ]
+        lines = [orjson.dumps(group_line(group)) for group in self._buffer]
         (self._folder / f"lost_{self._next:05d}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
         self._next += 1
         self._buffer.clear()
 
 
+def group_line(group: Group) -> dict[str, object]:
+    """What a shard cannot say: how many of its rows are this group's, and which episodes were lost."""
+    lost = [[episode.sample_index, episode.error] for episode in group.lost]
+    return {"instance_id": group.instance_id, "members": len(group.members), "lost": lost}
+
+
 def read_groups(folder: Path) -> Iterator[Group]:
-    """Every group of the complete shards in `folder`, in the order written."""
+    """Every group of the complete shards in `folder`, in the order written; a task may have several."""
     for lost_path in sorted(folder.glob("lost_*.jsonl")):
-        shard = folder / f"shard_{lost_path.stem.split('_')[1]}.parquet"
-        members: dict[str, list[ScoredTrajectory]] = {}
-        for trajectory, columns in read_trajectories(shard):
-            members.setdefault(trajectory.instance_id, []).append(scored_from_columns(trajectory, columns))
+        rows = iter(read_trajectories(folder / f"shard_{lost_path.stem.split('_')[1]}.parquet"))
         for line in lost_path.read_bytes().splitlines():
             row = orjson.loads(line)
-            lost = tuple(LostEpisode(index, error) for index, error in row["lost"])
-            yield Group(row["instance_id"], tuple(members.get(row["instance_id"], ())), lost)
+            members = tuple(scored_from_columns(*next(rows)) for _ in range(row["members"]))
+            yield Group(row["instance_id"], members, tuple(LostEpisode(index, error) for index, error in row["lost"]))

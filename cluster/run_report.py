@@ -109,11 +109,11 @@ def learning_charts(folder: RunFolder, records: dict[str, dict[str, Any]]) -> li
             charts.append(line_chart(title, {"loss": curve(rows, "loss")}, "optimizer step", "nats per token"))
     rows = read_metrics(folder.root, "grpo")
     if rows:
-        rewards = {"reward": curve(rows, "reward/mean"), "resolved": curve(rows, "reward/resolved")}
+        rewards = {"reward": curve(rows, "reward/mean"), "resolved": curve(rows, "rollout/resolved")}
         charts.append(line_chart("GRPO: training reward", rewards, "optimizer step", "mean", (0, 1)))
         charts.append(line_chart("GRPO: turns per episode", {"turns": curve(rows, "rollout/turns")}, "optimizer step", "turns"))
-        stops = sorted({key for row in rows for key in row if key.startswith("rollout/stop_")})
-        shares = {key.removeprefix("rollout/stop_"): curve(rows, key) for key in stops}
+        stops = sorted({key for row in rows for key in row if key.startswith("stop/")})
+        shares = {key.removeprefix("stop/"): curve(rows, key) for key in stops}
         charts.append(line_chart("GRPO: why episodes end", shares, "optimizer step", "share", (0, 1)))
     pass_rows = [(label, records[name]["pass_at"]["1"]) for name, label in EVALUATIONS if name in records]
     if len(pass_rows) > 1:

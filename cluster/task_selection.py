@@ -12,7 +12,12 @@ def tasks_of(context: StageContext, split: str) -> list[Task]:
     except TaskStoreError as error:
         raise StageError(str(error)) from error
     prefixes = ("folder:", "docker:") if context.config.sandbox.backend == "docker" else ("folder:",)
-    playable = [task for task in tasks if task.split == split and task.problem.image.startswith(prefixes)]
+    sources = context.config.tasks.play
+    playable = [
+        task
+        for task in tasks
+        if task.split == split and task.problem.image.startswith(prefixes) and (not sources or task.source in sources)
+    ]
     if not playable:
         raise StageError(f"no {split} task can be played with sandbox.backend={context.config.sandbox.backend}")
     return playable

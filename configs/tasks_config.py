@@ -27,6 +27,18 @@ class PackageTasksConfig:
     """Stop after this many validated tasks."""
     test_timeout_s: float = 120.0
     """One run of the package's suite."""
+    max_candidates: int = 60
+    """Bugs tried at most."""
+    max_failing_share: float = 0.5
+    """Bugs that break a larger share of the suite are dropped: anyone would notice them."""
+    operators: tuple[str, ...] = ()
+    """Names of envpool.bug_operators.BUG_OPERATORS; empty: all."""
+    concurrency: int = 2
+    """Bugs tried at once."""
+    python: str = "python3"
+    """The sandbox's interpreter."""
+    test_packages: tuple[str, ...] = ("pytest",)
+    """Pure-Python distributions of this environment packed into the image, with what they need; empty: `python` has pytest."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class TasksConfig:
     """Seeds the generators."""
     micro: MicroTasksConfig = MicroTasksConfig()
     package: PackageTasksConfig = PackageTasksConfig()
+    play: tuple[str, ...] = ()
+    """Sources whose tasks the stages play (micro, package, ...); empty: all."""
     rows: str = ""
     """Dataset rows to import (JSON, JSONL or Parquet); empty: none."""
     rows_source: str = "swe_rebench"

@@ -25,7 +25,7 @@ if [ ! -x .venv/bin/python ]; then
         # Debian's python3 without python3-venv has no ensurepip: fetch pip itself.
         rm -rf .venv
         "$python" -m venv --without-pip .venv
-        .venv/bin/python cluster/images/fetch_pip.py
+        .venv/bin/python cluster/images/pypi_fetch.py pip
     fi
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }

@@ -1,0 +1,22 @@
+"""The stages of the pipeline. To add one: a file with a `Stage`, a line here, its settings in configs/, its verb in cluster/cli.py."""
+
+from cluster.stage import Stage
+from cluster.stages import curate_stage, eval_stage, grpo_stage, rollout_stage, sft_stage, tasks_stage, tts_stage, world_model_stage
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        tasks_stage.STAGE,
+        rollout_stage.STAGE,
+        curate_stage.STAGE,
+        sft_stage.STAGE,
+        eval_stage.BASE,
+        eval_stage.SFT,
+        grpo_stage.STAGE,
+        eval_stage.GRPO,
+        world_model_stage.STAGE,
+        tts_stage.STAGE,
+    )
+}
+
+DEMO = ("tasks", "rollout", "curate", "sft", "eval-sft", "grpo", "eval-grpo", "world-model", "tts")

@@ -10,7 +10,7 @@ from cluster.run_folder import write_atomically
 from cluster.stage import Stage, StageContext
 from cluster.stages.rollout_stage import episode_counts
 from cluster.task_selection import tasks_of
-from verifier.estimates import bootstrap_interval, paired_difference, pass_at_k
+from verifier.estimates import Interval, bootstrap_interval, paired_difference, pass_at_k_per_task
 from verifier.reward import Group
 
 
@@ -23,7 +23,7 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
     stage = f"eval-{policy}"
     groups = await play_tasks(context, stage, tasks, ("engine",), config.num_candidates, config.temperature)
     played = [group for group in groups if group.members]
-    per_task = {group.instance_id: [int(member.resolved) for member in group.members] for group in played}
+    per_task = {group.instance_id: [member.resolved for member in group.members] for group in played}
     record = {
         "policy": policy,
         "seed": context.config.seed,
@@ -42,23 +42,25 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
     return record
 
 
-def pass_at_table(outcomes: list[list[int]], most: int, num_bootstrap: int, seed: int) -> dict[str, list[float]]:
+def pass_at_table(outcomes: list[list[bool]], most: int, num_bootstrap: int, seed: int) -> dict[str, list[float]]:
     """`{"k": [pass@k, low, high]}` for k = 1..most; tasks with fewer than k episodes are left out of that k."""
     table = {}
     for k in range(1, most + 1):
-        values = np.array([pass_at_k(len(row), sum(row), k) for row in outcomes if len(row) >= k])
+        values = pass_at_k_per_task(outcomes, k)
         if len(values):
-            table[str(k)] = [float(values.mean()), *bootstrap_interval(values, num_bootstrap, seed)]
+            table[str(k)] = estimate(bootstrap_interval(values, num_bootstrap, seed))
     return table
 
 
 def gain_over(before: dict[str, float], after: dict[str, float], num_bootstrap: int, seed: int) -> list[float]:
     """Paired difference of pass@1 over the tasks that both evaluations played: [difference, low, high]."""
     both = sorted(before.keys() & after.keys())
-    estimate = paired_difference(
-        np.array([after[name] for name in both]), np.array([before[name] for name in both]), num_bootstrap, seed
-    )
-    return [float(value) for value in estimate]
+    return estimate(paired_difference([before[name] for name in both], [after[name] for name in both], num_bootstrap, seed))
+
+
+def estimate(interval: Interval) -> list[float]:
+    """[mean, low, high], as records keep it."""
+    return [interval.mean, interval.low, interval.high]
 
 
 def write_predictions(context: StageContext, stage: str, groups: list[Group]) -> None:

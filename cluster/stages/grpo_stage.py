@@ -8,6 +8,7 @@ from trainers.grpo_loop import run_grpo
 from trainers.rollout_metrics import rollout_metrics
 
 from cluster.episode_playing import task_seed
+from cluster.group_store import GroupStore
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
@@ -49,11 +50,15 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
     tasks = tasks_of(context, "train")
     run = await TrainingRun.begin(context, "grpo", context.folder.hf("sft"), config.optimizer, config.learner, config.num_steps)
     await run.serve_weights()
-    log = run.on_step(config.num_steps)
+    log = run.on_step("reward/mean")
+
+    store = GroupStore(context.folder.root / "trajectories" / "grpo")
 
     def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
-        rewards = rollout_metrics(groups)
-        log(step, {**metrics, **rewards})
+        log(step, {**metrics, **rollout_metrics(groups)})
+        for group in groups:
+            store.add(group)
+        store.flush()
 
     await run_grpo(
         config,

@@ -32,7 +32,7 @@ async def fine_tune(context: StageContext) -> dict[str, Any]:
         context, "sft", resolve_model_path(config.model.path), config.optimizer, config.learner, config.num_steps
     )
     await run_sft(
-        config, samples, run, run.start_step, context.config.seed, run.on_step(config.num_steps, config.checkpoint_every)
+        config, samples, run, run.start_step, context.config.seed, run.on_step("loss")
     )
     await run.finish()
     return {"samples": len(samples), "steps": config.num_steps, **run.summary("loss")}

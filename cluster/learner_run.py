@@ -1,0 +1,81 @@
+"""The learner during one stage: begins or resumes, steps, logs, checkpoints, exports."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.metric_sinks import read_metrics
+from cluster.stage import StageContext
+from configs.optimizer_config import LearnerConfig, OptimizerConfig
+from trainers.checkpoint import keep_last, latest_checkpoint, step_folder
+from trainers.loss_spec import LossSpec
+from trainers.train_sample import TrainSample
+
+CHECKPOINTS_KEPT = 2
+
+
+class TrainingRun:
+    """What trainers.sft_loop and trainers.grpo_loop call their learner. Make one with `begin`."""
+
+    def __init__(self, context: StageContext, stage: str, learner: Any, start_step: int, num_steps: int) -> None:
+        self._context, self._stage, self._learner = context, stage, learner
+        self.start_step = start_step
+        self._num_steps = num_steps
+        self._progress = context.progress.stage(stage, num_steps)
+        self._progress.advance(start_step)
+
+    @classmethod
+    async def begin(
+        cls, context: StageContext, stage: str, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int
+    ) -> "TrainingRun":
+        """The learner with the stage's newest checkpoint, or with `model` when there is none."""
+        group = await context.fleet.learner(model, optimizer, learner, num_steps)
+        found = latest_checkpoint(context.folder.checkpoints(stage))
+        if found is None:
+            return cls(context, stage, group, 0, num_steps)
+        step, folder = found
+        await group.load(folder)
+        return cls(context, stage, group, step, num_steps)
+
+    async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
+        started = time.monotonic()
+        metrics: dict[str, float] = await self._learner.train_step(samples, loss)
+        return {**metrics, "time/train_s": time.monotonic() - started}
+
+    async def sync_weights(self, version: int) -> float:
+        """Give the engines the learner's weights; returns the seconds it took."""
+        return float(await self._context.fleet.serve_learner(self._learner, version))
+
+    async def serve_weights(self) -> None:
+        """Before the first rollouts: the engines hold what the learner holds."""
+        await self.sync_weights(self.start_step)
+
+    async def save(self, step: int) -> None:
+        root = self._context.folder.checkpoints(self._stage)
+        root.mkdir(parents=True, exist_ok=True)
+        await self._learner.save(step_folder(root, step), {"step": step})
+        keep_last(root, CHECKPOINTS_KEPT)
+
+    def on_step(self, note: str) -> Callable[[int, Mapping[str, float]], None]:
+        """A callback that logs a step's metrics and shows the one named `note`."""
+
+        def log(step: int, metrics: Mapping[str, float]) -> None:
+            self._context.sinks.log(self._stage, step, metrics)
+            self._progress.advance()
+            if note in metrics:
+                self._progress.note(f"{note} {metrics[note]:.3f}")
+
+        return log
+
+    async def finish(self) -> None:
+        """Export the trained model to hf/<stage> and leave only the newest checkpoint."""
+        await self._learner.export(self._context.folder.hf(self._stage))
+        keep_last(self._context.folder.checkpoints(self._stage), 1)
+
+    def summary(self, metric: str) -> dict[str, float]:
+        """First and last value of a metric, and tokens in all, for the stage's record."""
+        rows = read_metrics(self._context.folder.root, self._stage)
+        values = [row[metric] for row in rows if metric in row]
+        tokens = sum(row.get("tokens", 0) for row in rows)
+        return {"first": values[0], "last": values[-1], "tokens": tokens} if values else {"tokens": tokens}
