@@ -1,12 +1,16 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.sandbox_config import SandboxConfig
 from envpool.action_format import ToolCall
+from envpool.image_cache import FolderImages
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxLostError
+from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.sandboxes.scripted_sandbox import ScriptedSandbox, said
 from envpool.tool import Observation, ToolLimits, call_tool, cut_middle
 from envpool.tools import TOOLS, select_tools
@@ -295,3 +299,24 @@ def test_select_tools_names_the_unknown_one() -> None:
     assert list(select_tools(("submit", "execute_bash"))) == ["submit", "execute_bash"]
     with pytest.raises(ValueError, match="no such tool 'lsp'; known: execute_bash, str_replace_editor, submit"):
         select_tools(("submit", "lsp"))
+
+
+async def test_in_a_real_shell_a_directory_is_listed_and_the_working_directory_kept(tmp_path: Path) -> None:
+    images = FolderImages(tmp_path)
+    image = images.add("demo", {"b.py": "", "pkg/a file.py": "", "pkg/deep/c.py": "", ".hidden/x": "", "pkg/.y": ""})
+    backend = ProcessBackend(SandboxConfig(isolation="none"), images, owner="test-tools")
+    try:
+        sandbox = await backend.start(image, "/testbed")
+
+        async def say(name: str, **arguments: str) -> str:
+            return (await call_tool(ToolCall(name, arguments), TOOLS, sandbox, COMPACT)).text
+
+        assert await say("execute_bash", command="cd pkg") == ""
+        assert await say("str_replace_editor", command="view", path=".") == "b.py\npkg/\npkg/a file.py\npkg/deep/"
+        assert await say("str_replace_editor", command="view", path="pkg") == "a file.py\ndeep/\ndeep/c.py"
+        assert await say("str_replace_editor", command="view", path="pkg/deep/c.py/d") == "not a directory"
+        assert await say("execute_bash", command="pwd; exit 3") == "/testbed/pkg\nexit 3"
+        assert await say("str_replace_editor", command="create", path="new/a.py", file_text="\tx\r\n") == "edited"
+        assert await say("execute_bash", command="od -c /testbed/new/a.py | head -1") == "0000000  \\t   x  \\r  \\n"
+    finally:
+        await backend.close()
