@@ -80,7 +80,7 @@ def difficulty_histogram(means: Iterable[float], num_bins: int = 10) -> tuple[in
     for mean in means:
         if not 0.0 <= mean <= 1.0:
             raise ValueError(f"mean reward {mean:g} is outside [0, 1]")
-        # 0.3 * 10 is 3.0000000000000004 but 0.7 * 10 is 7.000000000000001 and 0.29 * 100 is 28.999999999999996: round the noise away
+        # 0.29 * 100 is 28.999999999999996: round the noise away before the floor
         counts[min(num_bins - 1, math.floor(round(mean * num_bins, 9)))] += 1
     return tuple(counts)
 
