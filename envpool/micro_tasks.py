@@ -37,6 +37,7 @@ from envpool.task import Task
 WORKDIR = "/testbed"
 COINCIDENCE_SHARE = 0.05  # visible tests that a wrong operator may pass
 HIDDEN_CASES = 2
+MAX_FUNCTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def generate_micro_tasks(config: MicroTasksConfig, seed: int) -> Iterator[MicroT
 
 def micro_tasks_of_split(split: Split, count: int, config: MicroTasksConfig, seed: int) -> Iterator[MicroTask]:
     """`count` distinct tasks of one split. Raises ValueError when a file cannot have so many functions."""
-    if not 1 <= config.functions_per_file <= len(ARGUMENTS):
-        raise ValueError(f"functions_per_file={config.functions_per_file} is not between 1 and {len(ARGUMENTS)}")
+    if not 1 <= config.functions_per_file <= MAX_FUNCTIONS:
+        raise ValueError(f"functions_per_file={config.functions_per_file} is not between 1 and {MAX_FUNCTIONS}")
     rng = random.Random(f"micro-tasks/{seed}/{split}")
     names = tuple(function_names(split))
     seen: set[str] = set()
@@ -147,7 +148,7 @@ def _draw_task(config: MicroTasksConfig, split: Split, names: tuple[str, ...], r
 
 def _draw_functions(count: int, names: tuple[str, ...], rng: random.Random) -> tuple[MicroFunction, ...]:
     """Functions whose verbs, nouns and arguments all differ, so that one word finds a function and one expression a line."""
-    arguments = rng.sample(ARGUMENTS, count)
+    arguments = _draw_arguments(count, rng)
     verbs = rng.sample(VERBS, count)
     chosen: list[str] = []
     used_nouns: set[str] = set()
@@ -163,6 +164,15 @@ def _draw_functions(count: int, names: tuple[str, ...], rng: random.Random) -> t
         hidden = rng.sample([case for case in TELLING_CASES if case != visible], HIDDEN_CASES)
         functions.append(MicroFunction(name, pair, rng.choice(OPERATORS), visible, tuple(hidden)))
     return tuple(functions)
+
+
+def _draw_arguments(count: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Argument pairs, none of whose expressions is part of another's (`w * h` of `low * high`): an edit must match once."""
+    while True:
+        arguments = rng.sample(ARGUMENTS, count)
+        expressions = [f"{a} {b}" for a, b in arguments]
+        if not any(x != y and x in y for x in expressions for y in expressions):
+            return arguments
 
 
 def module_text(functions: tuple[MicroFunction, ...], operators: dict[int, str] | None = None) -> str:

@@ -48,8 +48,10 @@ TOOL_TAGS = (
 )
 # Pieces that are one token when they stand exactly so; tried before the general pattern, longest first.
 PHRASES = (
-    "import sys\n\nsys.dont_write_bytecode = True\n", "):\n    return ", ":\n    raise SystemExit('failed ",
-    "')\nprint('passed')", "')\nif ", "python3 test_", "python3 ", "print('passed')", " hidden_test_", ".py::test_", "::", "def ", "return ", "import ", "from ",
+    "import sys\n\nsys.dont_write_bytecode = True\n",
+    "):\n    return ", ":\n    raise SystemExit('failed ",
+    "')\nprint('passed')", "')\nif ", "python3 test_", "python3 ", "print('passed')", " hidden_test_", ".py::test_",
+    "::", "def ", "return ", "import ", "from ",
     "if ", ") is ", ", wanted ", "PASSED", "FAILED",
     "exit ", "\n\n\n", "\n\n", "\n    ", "    ", ", ", ".py", " + ", " - ", " * ", " // ", " % ", " / ",
     " != ", " == ", " = ", " < ", " > ", " -> ", " <= ", " >= ", "!=", "==", "//", "**", "<=", ">=", "->", "...", ": ", ". ",
