@@ -64,14 +64,16 @@ class LearnerRank:
         """A method of the learner that returns plain data."""
         return getattr(self._learner, method)(*args)
 
-    def packed_weights(self, version: int) -> WeightBuffer | None:
-        """All parameters in one buffer on rank 0; the other ranks take part in gathering them and return None."""
-        weights = dict(self._learner.weights()) if self._learner.rank == 0 else {}
+    def packed_weights(self, version: int) -> tuple[bool, WeightBuffer | None]:
+        """All parameters in one buffer on rank 0; the other ranks take part in gathering them and give None.
+
+        Two Ray objects: the driver awaits the first and hands the second on without fetching it.
+        """
         if self._learner.rank != 0:
             for _ in self._learner.weights():
                 pass
-            return None
-        return pack_weights(weights, version)
+            return True, None
+        return True, pack_weights(dict(self._learner.weights()), version)
 
 
 class LearnerGroup:
@@ -104,7 +106,9 @@ class LearnerGroup:
         group = cls(ranks, learner)
         try:
             meeting_point = (await group._all("meeting_point", [()], START_S, ranks[:1]))[0]
-            arguments = [(model_dir, dtype, optimizer, learner, num_steps, rank, seed, meeting_point) for rank in range(len(ranks))]
+            arguments = [
+                (model_dir, dtype, optimizer, learner, num_steps, rank, seed, meeting_point) for rank in range(len(ranks))
+            ]
             await group._all("start", arguments, START_S)
         except BaseException:
             await group.close()
@@ -132,9 +136,11 @@ class LearnerGroup:
     async def sync_weights(self, engines: EnginePool, version: int) -> float:
         """Give the engines the present weights as policy `version`; returns seconds. The driver never holds the weights."""
         began = asyncio.get_running_loop().time()
-        refs = [rank.packed_weights.remote(version) for rank in self.ranks]
-        await self._finished(refs, self._config.step_timeout_s, "packing weights", fetch=False)
-        await engines.update_weights(refs[0], version)
+        refs = [rank.packed_weights.options(num_returns=2).remote(version) for rank in self.ranks]
+        if not refs:
+            raise LearnerGroupError("sync_weights: the learner group is closed")
+        await self._finished([done for done, _ in refs], self._config.step_timeout_s, "packing weights")
+        await engines.update_weights(refs[0][1], version)
         return asyncio.get_running_loop().time() - began
 
     async def save(self, folder: Path, client_state: dict[str, Any]) -> None:
@@ -169,7 +175,9 @@ class LearnerGroup:
         """The same call on every rank; rank 0's answer."""
         return (await self._all("call", [(method, *args)] * len(self.ranks), self._config.step_timeout_s))[0]
 
-    async def _all(self, method: str, arguments: list[tuple[Any, ...]], timeout_s: float, ranks: list[Any] | None = None) -> list[Any]:
+    async def _all(
+        self, method: str, arguments: list[tuple[Any, ...]], timeout_s: float, ranks: list[Any] | None = None
+    ) -> list[Any]:
         what = str(arguments[0][0]) if method == "call" else method
         ranks = self.ranks if ranks is None else ranks
         if not ranks:
@@ -177,16 +185,14 @@ class LearnerGroup:
         refs = [getattr(rank, method).remote(*args) for rank, args in zip(ranks, arguments, strict=True)]
         return await self._finished(refs, timeout_s, what)
 
-    async def _finished(self, refs: list[Any], timeout_s: float, what: str, fetch: bool = True) -> list[Any]:
+    async def _finished(self, refs: list[Any], timeout_s: float, what: str) -> list[Any]:
         """All ranks' answers. When one fails the others would wait for it in a collective for ever: they are ended."""
         failed: int | None = None
 
         async def one(rank: int, ref: Any) -> Any:
             nonlocal failed
             try:
-                if fetch:
-                    return await ref
-                await _ready(ref)
+                return await ref
             except RayError:
                 failed = rank if failed is None else failed
                 raise
@@ -226,12 +232,6 @@ def split_by_tokens(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
 
 async def _arrives(ref: Any) -> Any:
     return await ref
-
-
-async def _ready(ref: Any) -> None:
-    """Wait until the call behind a ref has ended, without copying its result here; raise what it raised."""
-    await asyncio.to_thread(ray.wait, [ref], fetch_local=False)
-    await ref
 
 
 def _rank_actor(num_cpus: float, num_gpus: float, placement_group: Any, bundle: int) -> Any:

@@ -19,3 +19,9 @@ class ClusterConfig:
     """Placement groups not ready by then are an error that names what is missing."""
     object_store_mib: int = 256
     """Object store of the private head."""
+    cpus_per_actor: float = 0.25
+    """CPUs that an actor without a GPU reserves; a share, not a limit, so that all of them fit on a laptop."""
+    gpus_per_node: int = 8
+    """GPUs of one machine, for the count of nodes that --plan prints."""
+    min_free_memory_mib: int = 4096
+    """Memory that must be free before a private head starts."""

@@ -1,0 +1,134 @@
+"""Joining a Ray cluster, or a private head for the time of a run; and placing a plan's groups on it."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from cluster.machine_memory import MIB, free_memory_mib, free_shared_memory_mib
+from cluster.placement import GroupPlan, Plan, add_up, describe
+from configs.cluster_config import ClusterConfig
+
+SHARED_MEMORY_RESERVE_MIB = 64
+"""Beside the object store: an engine's weight file and message queues."""
+LONGEST_TEMP_DIR = 40
+"""Ray puts sockets about 60 characters below it; a socket's path ends at 107."""
+
+
+class ClusterError(RuntimeError):
+    """No cluster to run on: memory, connection or placement; one line with what to do."""
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """A connection. `private` when this process started the head and ends it."""
+
+    address: str
+    private: bool
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
+    """Join `config.address`, else RAY_ADDRESS (a submitted job has it), else start a private head; leave or end it after.
+
+    A private head has no dashboard and keeps its files in a temp folder that is removed with it. Raises ClusterError.
+    """
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    if ray.is_initialized():
+        raise ClusterError("this process is connected to Ray already; a run needs its own session")
+    temp_dir = None
+    if not address:
+        check_memory(config, free_memory_mib(), free_shared_memory_mib())
+        temp_dir = _temp_dir()
+    try:
+        try:
+            context = _join(address) if temp_dir is None else _start_head(config, temp_dir)
+        except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+            what = f"cannot join the Ray cluster at {address}" if address else "cannot start a private Ray head"
+            raise ClusterError(f"{what}: {' '.join(str(error).split())[:300]}") from error
+        yield RaySession(context.address_info["gcs_address"], private=temp_dir is not None)
+    finally:
+        ray.shutdown()
+        if temp_dir is not None:
+            shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def check_memory(config: ClusterConfig, free_mib: int, shared_mib: int) -> None:
+    """Raise ClusterError when a private head would not fit into free memory and /dev/shm."""
+    if free_mib < config.min_free_memory_mib:
+        raise ClusterError(
+            f"only {free_mib} MiB of memory are free, a run needs {config.min_free_memory_mib} (cluster.min_free_memory_mib): "
+            "close other programs or give the container more"
+        )
+    needed = config.object_store_mib + SHARED_MEMORY_RESERVE_MIB
+    if shared_mib < needed:
+        raise ClusterError(
+            f"/dev/shm has {shared_mib} MiB free, the object store and weights need {needed}: mount it larger "
+            "(docker run --shm-size=1g) or lower cluster.object_store_mib"
+        )
+
+
+@contextmanager
+def placed_groups(plan: Plan, timeout_s: float) -> Iterator[dict[str, PlacementGroup]]:
+    """The plan's placement groups by name, removed after use. Raises ClusterError naming what the cluster lacks."""
+    groups = create_placement_groups(plan, timeout_s)
+    try:
+        yield groups
+    finally:
+        for group in groups.values():
+            remove_placement_group(group)
+
+
+def create_placement_groups(plan: Plan, timeout_s: float) -> dict[str, PlacementGroup]:
+    """Reserve every group of the plan, or none: raises ClusterError after `timeout_s` seconds altogether."""
+    groups = {group.name: placement_group(list(group.bundles), strategy=group.strategy) for group in plan.groups}
+    try:
+        ray.get([group.ready() for group in groups.values()], timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError as error:
+        waiting = [group for group in plan.groups if not groups[group.name].wait(0)]
+        for group in groups.values():
+            remove_placement_group(group)
+        raise ClusterError(missing_text(waiting, plan, ray.cluster_resources(), timeout_s)) from error
+    return groups
+
+
+def missing_text(waiting: list[GroupPlan], plan: Plan, cluster: dict[str, float], timeout_s: float) -> str:
+    """Which group waits for what. Amounts are of the whole plan, against the whole cluster."""
+    needed = add_up(tuple(bundle for group in plan.groups for bundle in group.bundles))
+    short = {name: amount for name, amount in needed.items() if amount > cluster.get(name, 0.0)}
+    has = {name: cluster.get(name, 0.0) for name in needed}
+    names = ", ".join(group.name for group in waiting) or "all groups"
+    why = f"the run needs {describe(needed)}, the cluster has " + ", ".join(f"{amount:g} {name}" for name, amount in has.items())
+    if not short:
+        why += "; enough in sum, but in use or on nodes that do not hold a whole bundle"
+    return f"placement of {names} not ready within {timeout_s:g} s: {why} (see --plan)"
+
+
+def _join(address: str) -> Any:
+    return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
+    return ray.init(
+        address="local",
+        num_cpus=config.num_cpus or None,
+        include_dashboard=False,
+        object_store_memory=max(config.object_store_mib, 80) * MIB,  # Ray refuses less than 75 MiB
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        configure_logging=False,
+        _temp_dir=str(temp_dir),
+    )
+
+
+def _temp_dir() -> Path:
+    folder = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="swe-ray-", dir=folder if len(folder) <= LONGEST_TEMP_DIR else "/tmp"))
