@@ -19,8 +19,9 @@ def grade_log(oracle: Oracle, log: str, exit_code: int, applied: bool) -> TestRe
 
     Resolved needs: the patch applied, the run not timed out (exit code 124), every FAIL_TO_PASS test PASSED, every
     PASS_TO_PASS test PASSED, XFAIL or SKIPPED (swebench 5: a skipped F2P fails, a skipped P2P is kept), and no unexplained
-    exit code (see `exit_code_is_explained`). A test that the log does not name is MISSING and fails. A task without F2P
-    tests is never resolved. Raises LogParserMissingError.
+    exit code (see `exit_code_is_explained`). Stricter than swebench 5 in one point: an F2P test that XFAILs counts as passed
+    there and as failed here, since a patch can mark tests as expected to fail from a conftest. A test that the log does not
+    name is MISSING and fails. A task without F2P tests is never resolved. Raises LogParserMissingError.
     """
     tests = (*oracle.fail_to_pass, *oracle.pass_to_pass)
     if not applied:
