@@ -86,7 +86,7 @@ class LocalShell:
         born_after = now_ticks() - int(age_s * CLOCK_TICKS) - 1
         await asyncio.to_thread(kill_all, self._process.pid, self._marker, born_after, spared)
 
-    async def end(self) -> int:
+    async def end(self, hung: bool = False) -> int:
         async with self._ending:
             if self._exit_code is None:
                 if self._transport is not None:

@@ -22,7 +22,7 @@ from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxError, SandboxLostError
 
 TIMED_OUT_EXIT_CODE = 124
-GRACE_S = 2.0  # for the shell to answer once the command's processes are dead
+GRACE_S = 1.0  # for the shell to answer once the command's processes are dead
 OPEN_S = 30.0
 MARK = b"\x1e"
 
@@ -42,8 +42,9 @@ class ShellStream(Protocol):
         """SIGKILL every process of the sandbox that started less than `age_s` seconds ago; the shell is spared."""
         ...
 
-    async def end(self) -> int:
-        """End the shell, if it still runs, with all it started; its exit code (negative: the signal). Idempotent."""
+    async def end(self, hung: bool = False) -> int:
+        """End the shell, if it still runs, with all it started; its exit code (negative: the signal). `hung` says that it
+        will not end by itself. Idempotent."""
         ...
 
 
@@ -187,7 +188,7 @@ class ShellSession:
                 return await self._run(stream, reader, command_script(command, nonce), timeout_s)
             except BaseException:
                 self._stream = None
-                await asyncio.shield(asyncio.ensure_future(stream.end()))
+                await asyncio.shield(asyncio.ensure_future(stream.end(hung=True)))
                 raise
 
     async def close(self) -> None:
@@ -212,7 +213,7 @@ class ShellSession:
         else:
             reader.flush()
             self._stream = None
-            ended_with = await stream.end()
+            ended_with = await stream.end(hung=finished is None)
             if not finished:
                 exit_code = ended_with if ended_with >= 0 else 128 - ended_with  # as a shell reports a signal
             self._cwd = reader.cwd or self._cwd

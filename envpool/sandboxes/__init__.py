@@ -8,10 +8,12 @@ from collections.abc import Callable
 from configs.sandbox_config import SandboxConfig
 from envpool.image_cache import FolderImages
 from envpool.sandbox import SandboxBackend
+from envpool.sandboxes.docker_sandbox import DockerBackend
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend
 
 SANDBOXES: dict[str, Callable[[SandboxConfig, FolderImages, str], SandboxBackend]] = {
+    "docker": DockerBackend,
     "process": ProcessBackend,
     "scripted": ScriptedBackend,
 }

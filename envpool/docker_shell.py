@@ -1,0 +1,181 @@
+"""A shell in a container as the byte stream that a ShellSession wants: one hijacked `docker exec` stream, kept open."""
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from envpool.docker_engine import ENGINE_ERRORS
+from envpool.sandbox_errors import SandboxLostError
+
+Result = TypeVar("Result")
+CallEngine = Callable[..., Awaitable[Any]]
+
+STDOUT = 1
+HEADER_BYTES = 8  # stream number, three zeros, length: the engine's multiplexed frames
+CHUNK_BYTES = 262_144
+HELLO_S = 30.0
+KILL_S = 20.0
+ENDING_S = 3.0  # the engine waits 2 s for a pipe that a background process holds before it calls an exec ended
+START_SHELL = "if command -v bash >/dev/null 2>&1; then exec bash --norc --noprofile; else exec sh; fi"
+HELLO = b'read -r swe_up < /proc/uptime; read -r swe_stat < /proc/$$/stat; echo "$swe_up $swe_stat"; unset swe_up swe_stat\n'
+# Kills what was born at or after tick $1 of the container's clock, sparing pid 1, itself and the shell $2. Builtins only.
+# A process whose name breaks the line is killed as well. Exit code 1: something was still found in the last round.
+KILL_YOUNGER = """
+for round in 1 2 3 4 5 6 7 8 9 10; do
+    found=
+    for stat in /proc/[0-9]*/stat; do
+        { read -r line < "$stat"; } 2>/dev/null || continue
+        pid=${line%% *}
+        if [ "$pid" = 1 ] || [ "$pid" = "$$" ] || [ "$pid" = "$2" ]; then continue; fi
+        born=$(set -f; set -- ${line##*) }; [ "$1" = Z ] && echo 0 || echo "${20:-999999999999}")
+        if [ "$born" -ge "$1" ] && kill -9 "$pid" 2>/dev/null; then found=1; fi
+    done
+    [ -n "$found" ] || exit 0
+done
+exit 1
+"""
+
+
+class DockerShell:
+    """One shell in one running container. `call` runs a blocking engine call in the backend's threads."""
+
+    def __init__(self, client: Any, call: CallEngine, container: str, exec_id: str, raw: Any) -> None:
+        self._client, self._call, self._container, self._exec_id = client, call, container, exec_id
+        self._raw = raw  # docker's own socket object: it must live as long as its duplicate is used
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+        self._buffer = bytearray()
+        self._shell_pid = self._shell_born_ticks = 0
+        self._clock_offset = 0.0  # the container's uptime minus this process's monotonic clock
+        self._exit_code: int | None = None
+        self._ending = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, client: Any, call: CallEngine, container: str, workdir: str) -> "DockerShell":
+        """Open the stream. Raises SandboxLostError when the container does not run."""
+        try:
+            exec_id, raw = await call(_open_exec, client, container, workdir)
+        except ENGINE_ERRORS as error:
+            raise SandboxLostError(f"no shell can be started in container {container}: {error}") from error
+        shell = cls(client, call, container, exec_id, raw)
+        duplicate = socket.socket(fileno=os.dup(raw.fileno()))
+        duplicate.setblocking(False)
+        shell._reader, shell._writer = await asyncio.open_connection(sock=duplicate, limit=CHUNK_BYTES)
+        try:
+            async with asyncio.timeout(HELLO_S):
+                await shell._greet()
+        except BaseException as error:
+            shell._disconnect()
+            if isinstance(error, TimeoutError | OSError | ValueError):
+                raise SandboxLostError(f"the shell in container {container} does not answer: {error}") from error
+            raise
+        return shell
+
+    async def read(self) -> bytes:
+        while True:
+            payload = self._take_frame()
+            if payload:
+                return payload
+            chunk = await self._reader.read(CHUNK_BYTES)
+            if not chunk:
+                return b""
+            self._buffer += chunk
+
+    async def write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def kill_younger(self, age_s: float) -> None:
+        await self._kill(int((time.monotonic() - age_s + self._clock_offset) * 100), self._shell_pid)
+
+    async def _kill(self, born_after: int, spared: int) -> None:
+        """Kill what was born since; where that fails, restart the container, which keeps its files."""
+        try:
+            async with asyncio.timeout(KILL_S):
+                if await self._call(_run_kill, self._client, self._container, born_after, spared) == 0:
+                    return
+        except (*ENGINE_ERRORS, TimeoutError):
+            pass  # no process left for another exec, or the engine is stuck: the restart says which
+        await self._restart_container()
+
+    async def end(self, hung: bool = False) -> int:
+        async with self._ending:
+            if self._exit_code is None:
+                self._disconnect()
+                if hung:  # the container's own process is older than any shell
+                    await self._kill(self._shell_born_ticks, spared=0)
+                self._exit_code = await self._await_end()
+            return self._exit_code
+
+    async def _greet(self) -> None:
+        await self.write(HELLO)
+        said = b""
+        while b"\n" not in said:
+            chunk = await self.read()
+            if not chunk:
+                raise ValueError("it ended at once; the image needs a POSIX shell")
+            said += chunk
+        fields = said.split()  # uptime, idle time, then /proc/PID/stat
+        self._clock_offset = float(fields[0]) - time.monotonic()
+        self._shell_pid, self._shell_born_ticks = int(fields[2]), int(fields[23])
+
+    def _take_frame(self) -> bytes:
+        """Payloads of stdout that are complete in the buffer, joined; b"" when there are none."""
+        payloads, position = [], 0
+        while len(self._buffer) - position >= HEADER_BYTES:
+            stream, length = struct.unpack_from(">BxxxL", self._buffer, position)
+            end = position + HEADER_BYTES + length
+            if len(self._buffer) < end:
+                break
+            if stream == STDOUT:
+                payloads.append(bytes(self._buffer[position + HEADER_BYTES : end]))
+            position = end
+        del self._buffer[:position]
+        return b"".join(payloads)
+
+    def _disconnect(self) -> None:
+        self._writer.close()
+        with suppress(OSError):
+            self._raw.close()
+
+    async def _await_end(self) -> int:
+        """The exit code of a shell that ended; one that goes on is ended by restarting its container."""
+        deadline = time.monotonic() + ENDING_S
+        try:
+            while True:
+                state = await self._call(self._client.exec_inspect, self._exec_id)
+                if not state["Running"]:
+                    return int(state["ExitCode"] or 0)
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.05)
+        except ENGINE_ERRORS as error:
+            raise SandboxLostError(f"container {self._container} is gone: {error}") from error
+        await self._restart_container()
+        return -9
+
+    async def _restart_container(self) -> None:
+        try:
+            async with asyncio.timeout(KILL_S):
+                await self._call(self._client.restart, self._container, timeout=0)
+        except (*ENGINE_ERRORS, TimeoutError) as error:
+            raise SandboxLostError(f"container {self._container} cannot be restarted: {error or 'deadline passed'}") from error
+
+
+def _open_exec(client: Any, container: str, workdir: str) -> tuple[str, Any]:
+    command = ["/bin/sh", "-c", START_SHELL]
+    created = client.exec_create(container, command, stdin=True, stdout=True, stderr=True, tty=False, workdir=workdir)
+    return created["Id"], client.exec_start(created["Id"], socket=True)
+
+
+def _run_kill(client: Any, container: str, born_after: int, shell_pid: int) -> int:
+    command = ["/bin/sh", "-c", KILL_YOUNGER, "kill-younger", str(born_after), str(shell_pid)]
+    created = client.exec_create(container, command)
+    client.exec_start(created["Id"])
+    code = client.exec_inspect(created["Id"])["ExitCode"]
+    return -1 if code is None else int(code)

@@ -1,0 +1,230 @@
+"""Sandboxes as containers of a Docker engine: no network, bounded memory, processes and CPU, no capabilities."""
+
+import asyncio
+import base64
+import io
+import itertools
+import posixpath
+import re
+import secrets
+import shlex
+import tarfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError, ImageNotFound, NotFound
+
+from configs.sandbox_config import SandboxConfig
+from envpool.docker_engine import ENGINE_ERRORS, EXPIRES, LEASE, OWNER, connect, lease_name, reap
+from envpool.docker_shell import DockerShell
+from envpool.image_cache import BASE_REF, FolderImages
+from envpool.sandbox import ExecResult
+from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError, SandboxStartError
+from envpool.shell_session import ShellSession
+
+DOCKER_PREFIX = "docker:"
+ENGINE_THREADS = 8  # engine calls at once: cold starts are bound by the engine, more of them only wait there
+LIFE_S = 6 * 3600  # a container ends by itself then, whatever happened to its owner
+FILE_S = 60.0
+INLINE_BYTES = 24_576  # larger files go through the archive call; the shell reads its stdin byte by byte
+NOT_FILE, NOT_FOUND, IS_DIRECTORY = 21, 22, 23
+
+
+class DockerSandbox:
+    """One running container with a shell in it. Files go through the shell (1 to 2 ms), large ones as an archive (50 ms)."""
+
+    def __init__(self, client: Any, call: Callable[..., Any], container: str, workdir: str) -> None:
+        self._client, self._call, self.container, self._workdir = client, call, container, workdir
+        self._session = ShellSession(self._open_shell, workdir, "ulimit -c 0")
+        self._closing = asyncio.Lock()
+        self.closed = False
+
+    @property
+    def workdir(self) -> str:
+        return self._workdir
+
+    async def open(self) -> None:
+        """Start the shell."""
+        await self._session.open()
+
+    async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
+        self._check_open()
+        return (await self._session.run(command, timeout_s, max_output_bytes)).decoded()
+
+    async def read_file(self, path: str, max_bytes: int = 1_048_576) -> bytes:
+        self._check_open()
+        full = shlex.quote(self._full(path))
+        script = (
+            f"([ -d {full} ] && exit {IS_DIRECTORY}; [ -e {full} ] || exit {NOT_FOUND}; [ -f {full} ] || exit {NOT_FILE}; "
+            f"exec head -c {max_bytes:d} -- {full} 2>/dev/null)"
+        )
+        result = await self._session.run(script, FILE_S, max_bytes + 1)
+        if result.exit_code == 0 and not result.timed_out:
+            return result.head + result.tail
+        raise _file_error(path, result.exit_code)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        self._check_open()
+        full = self._full(path)
+        if len(data) > INLINE_BYTES:
+            return await self._put(full, data)
+        name, folder = shlex.quote(full), shlex.quote(posixpath.dirname(full))
+        text = base64.encodebytes(data).decode("ascii")
+        script = (
+            f"([ -d {name} ] && exit {IS_DIRECTORY}; [ ! -e {name} ] || [ -f {name} ] || exit {NOT_FILE}\n"
+            f"mkdir -p -- {folder} && base64 -d > {name} <<'END_OF_FILE'\n{text}END_OF_FILE\n)"
+        )
+        result = await self._session.run(script, FILE_S, 4096)
+        if result.exit_code != 0 or result.timed_out:
+            raise _file_error(path, result.exit_code)
+
+    async def close(self) -> None:
+        self.closed = True
+        async with self._closing:
+            with suppress(NotFound):
+                await self._call(self._client.remove_container, self.container, force=True, v=True)
+            with suppress(SandboxLostError):  # the container is gone, as it should be
+                await self._session.close()
+
+    async def _put(self, full: str, data: bytes) -> None:
+        try:
+            await self._call(self._client.put_archive, self.container, "/", _archive({full.lstrip("/"): data}))
+        except NotFound as error:
+            raise SandboxLostError(f"container {self.container} is gone: {error}") from error
+        except APIError as error:
+            raise PermissionError(f"{full} cannot be written: {error.explanation}") from error
+
+    async def _open_shell(self) -> DockerShell:
+        return await DockerShell.start(self._client, self._call, self.container, self._workdir)
+
+    def _full(self, path: str) -> str:
+        return posixpath.join(self._workdir, path)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise SandboxLostError("the sandbox is closed")
+
+
+class DockerBackend:
+    """Starts containers. `folder:` images are unpacked into `config.base_image`; `docker:` images start as they are."""
+
+    def __init__(self, config: SandboxConfig, images: FolderImages, owner: str) -> None:
+        self._config, self._images, self._owner = config, images, owner
+        self._threads = ThreadPoolExecutor(ENGINE_THREADS, thread_name_prefix="docker")
+        self._connecting = asyncio.Lock()
+        self._client: Any = None
+        self._numbers = itertools.count()
+        self._open: set[DockerSandbox] = set()
+
+    async def start(self, image: str, workdir: str) -> DockerSandbox:
+        """A started container with its shell. ImageMissingError, SandboxStartError, SandboxUnavailableError (no engine)."""
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._call(connect, self._config.docker_host, self._config.start_timeout_s)
+                await self._call(reap, self._client, self._owner)
+        self._open = {known for known in self._open if not known.closed}
+        name = f"swe-master-{re.sub(r'[^A-Za-z0-9_.-]', '-', self._owner)}-{secrets.token_hex(6)}"
+        creating = self._threads.submit(self._create, name, image, workdir)
+        sandbox = DockerSandbox(self._client, self._call, name, workdir)
+        try:
+            async with asyncio.timeout(self._config.start_timeout_s):
+                await asyncio.wrap_future(creating)
+                await sandbox.open()
+                if image.startswith(DOCKER_PREFIX):
+                    await sandbox.run(
+                        f"git -c safe.directory='*' update-ref {BASE_REF} HEAD 2>/dev/null", self._config.start_timeout_s
+                    )
+        except BaseException as error:
+            sandbox.closed = True
+            self._threads.submit(self._remove_when_created, creating, name)
+            if isinstance(error, SandboxError) and not isinstance(error, SandboxLostError):
+                raise
+            if isinstance(error, (*ENGINE_ERRORS, TimeoutError)):
+                raise SandboxStartError(f"cannot start a container from {image}: {error or 'deadline passed'}") from error
+            raise
+        self._open.add(sandbox)
+        return sandbox
+
+    async def close(self) -> None:
+        for sandbox in list(self._open):
+            with suppress(*ENGINE_ERRORS):
+                await sandbox.close()
+        self._open.clear()
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        if self._client is not None:
+            self._client.close()
+
+    async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+
+    def _create(self, name: str, image: str, workdir: str) -> None:
+        """Create, fill and start one container (in a thread): 300 to 500 ms."""
+        if image.startswith(DOCKER_PREFIX):
+            reference, tree = image.removeprefix(DOCKER_PREFIX), None
+        else:
+            reference, tree = self._config.base_image, self._images.path(image)
+        config = self._config
+        host_config = self._client.create_host_config(
+            network_mode="none",
+            mem_limit=f"{config.memory_mib}m",
+            memswap_limit=f"{config.memory_mib}m",
+            pids_limit=config.pids,
+            nano_cpus=int(config.cpus * 1e9),
+            security_opt=["no-new-privileges"],
+            cap_drop=["ALL"],
+            init=True,
+            log_config={"type": "none"},
+        )
+        labels = {OWNER: self._owner, LEASE: lease_name(next(self._numbers)), EXPIRES: str(int(time.time()) + LIFE_S)}
+        try:
+            self._client.create_container(
+                reference, entrypoint=["sleep"], command=[str(LIFE_S)], name=name, labels=labels, host_config=host_config
+            )
+        except ImageNotFound as error:
+            what = "run: make docker-local" if tree is not None else f"run: docker pull {reference}"
+            raise ImageMissingError(f"the Docker engine has no image {reference!r}; {what}") from error
+        if tree is not None:
+            self._client.put_archive(name, "/", _archive_tree(tree, workdir.strip("/")))
+        self._client.start(name)
+
+    def _remove_when_created(self, creating: "Future[None]", name: str) -> None:
+        with suppress(Exception):  # its error was raised to who asked for the container
+            creating.result(timeout=self._config.start_timeout_s * 3)
+        with suppress(*ENGINE_ERRORS):
+            self._client.remove_container(name, force=True, v=True)
+
+
+def _file_error(path: str, exit_code: int) -> OSError:
+    if exit_code == NOT_FOUND:
+        return FileNotFoundError(f"{path} does not exist")
+    if exit_code == IS_DIRECTORY:
+        return IsADirectoryError(f"{path} is a directory")
+    return PermissionError(f"{path} is not a file that can be read or written here")
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), int(time.time())
+            archive.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _archive_tree(tree: Path, inside: str) -> bytes:
+    """The tree as a tar archive under the name `inside`, owned by root, with times and modes."""
+
+    def as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = "root"
+        return member
+
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(tree, arcname=inside, filter=as_root)
+    return packed.getvalue()
