@@ -61,9 +61,12 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
         print(config_as_yaml(config), end="")
         return
     if plan:
-        from cluster.placement import plan_placement, render_plan
+        from cluster.placement import PlacementError, plan_placement, render_plan
 
-        print(render_plan(plan_placement(config)))
+        try:
+            print(render_plan(plan_placement(config)))
+        except PlacementError as error:
+            fail(str(error))
         return
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     from cluster.stage_running import run_stages

@@ -78,7 +78,7 @@ class ProgressView:
                 self._bars = None
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def stage(self, name: str, total: int) -> StageProgress:
         """A bar for `name`; asking again for the same name starts it anew."""

@@ -17,7 +17,7 @@ PAGE = Template("""<!doctype html>
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1340px;padding:24px;color:#1d2430;background:#fff}
 h1{font-size:24px;margin:0}h2{font-size:18px;margin:32px 0 10px;border-bottom:1px solid #e3e7ee;padding-bottom:4px}
 p.s{color:#5c6675;margin:2px 0 14px}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:18px}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(380px,1fr));gap:18px}
 .grid>*{border:1px solid #e3e7ee;border-radius:8px;padding:6px}
 svg{width:100%;height:auto;display:block}svg .t{font:600 13px system-ui;fill:#1d2430}svg .a{font:10.5px system-ui;fill:#5c6675}
 svg .g{stroke:#e9edf3;stroke-width:1}.none{color:#5c6675;padding:16px}
@@ -109,21 +109,15 @@ def learning_charts(folder: RunFolder, records: dict[str, dict[str, Any]]) -> li
             charts.append(line_chart(title, {"loss": curve(rows, "loss")}, "optimizer step", "nats per token"))
     rows = read_metrics(folder.root, "grpo")
     if rows:
-        rewards = {"reward": curve(rows, "reward/mean"), "resolved": curve(rows, "rollout/resolved")}
-        charts.append(line_chart("GRPO: training reward", rewards, "optimizer step", "mean", (0, 1)))
+        rewards = {"shaped reward": curve(rows, "reward/mean"), "pass@1": curve(rows, "rollout/resolved")}
+        charts.append(line_chart("GRPO: training tasks", rewards, "optimizer step", "mean over the step's episodes", (0, 1)))
         charts.append(line_chart("GRPO: turns per episode", {"turns": curve(rows, "rollout/turns")}, "optimizer step", "turns"))
         stops = sorted({key for row in rows for key in row if key.startswith("stop/")})
         shares = {key.removeprefix("stop/"): curve(rows, key) for key in stops}
         charts.append(line_chart("GRPO: why episodes end", shares, "optimizer step", "share", (0, 1)))
-    pass_rows = [(label, records[name]["pass_at"]["1"]) for name, label in EVALUATIONS if name in records]
-    if len(pass_rows) > 1:
-        values = [value for _, value in pass_rows]
-        line = Series([(i, v[0]) for i, v in enumerate(values)], [v[1] for v in values], [v[2] for v in values])
-        charts.append(
-            line_chart(
-                "Held-out pass@1: " + " → ".join(label for label, _ in pass_rows), {"pass@1": line}, "stage", "pass@1", (0, 1)
-            )
-        )
+    bars = [(label, records[name]["pass_at"]["1"][0]) for name, label in EVALUATIONS if name in records]
+    if bars:
+        charts.append(bar_chart("Held-out pass@1", bars, "policy", "pass@1"))
     return charts
 
 

@@ -24,7 +24,7 @@ def results_table(folder: RunFolder) -> RenderableType:
 
 def show_run(folder: RunFolder) -> None:
     Console().print(results_table(folder))
-    Console().print(f"report: {folder.root / 'report.html'}")
+    print(f"report: {folder.root / 'report.html'}")
 
 
 def show_trajectories(folder: RunFolder, instance_id: str) -> None:

@@ -6,8 +6,11 @@ import time
 import traceback
 from pathlib import Path
 
+from actors.learner_group import LearnerGroupError
+from actors.weight_sync import WeightSyncError
 from cluster.fleet import Fleet
 from cluster.metric_sinks import MetricSinks
+from cluster.placement import PlacementError
 from cluster.progress_view import ProgressView
 from cluster.ray_session import ClusterError
 from cluster.run_folder import RunFolder, RunFolderError
@@ -18,8 +21,21 @@ from cluster.stages import DEMO, STAGES
 from configs.run_config import RunConfig
 from envpool.policy import PolicyError
 from envpool.sandbox_errors import SandboxError
+from trainers.grpo_loop import RolloutsFailedError
+from trainers.model_paths import ModelPathError
 
-EXPECTED_ERRORS = (StageError, RunFolderError, ClusterError, SandboxError, PolicyError)
+EXPECTED_ERRORS = (
+    StageError,
+    RunFolderError,
+    ClusterError,
+    PlacementError,
+    SandboxError,
+    PolicyError,
+    WeightSyncError,
+    LearnerGroupError,
+    RolloutsFailedError,
+    ModelPathError,
+)
 INTERRUPTED = 130
 
 
@@ -38,15 +54,23 @@ def run_stages(verb: str, config: RunConfig, resume: Path | None) -> int:
             + (f", go on with: swe-master {verb} --resume {folder.root}" if folder else "")
         )
         return INTERRUPTED
-    except EXPECTED_ERRORS as error:
-        progress.say(f"error: {error}")
-        return 2
     except Exception as error:
+        error = first_cause(error)
+        if isinstance(error, EXPECTED_ERRORS):
+            progress.say(f"error: {error}")
+            return 2
         where = Path("traceback.txt") if folder is None else folder.root / "logs" / "traceback.txt"
-        where.write_text(traceback.format_exc(), encoding="utf-8")
+        where.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         progress.say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:300]} (details in {where})")
         return 1
     return 0
+
+
+def first_cause(error: Exception) -> Exception:
+    """The first error of a group of concurrent ones."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def log_to(folder: RunFolder) -> None:
@@ -66,6 +90,8 @@ async def run_in_folder(
     sinks = MetricSinks(config, folder.root)
     fleet = Fleet(config, folder)
     try:
+        if len(verbs) > 1:
+            fleet.warm_up()
         with progress.live():
             for verb in verbs:
                 stage = STAGES[verb]

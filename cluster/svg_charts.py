@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 30, 40
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 44, 44
 PALETTE = ("#2f6fde", "#d9622b", "#2a9d6f", "#8a56c9", "#b08900", "#c2456e")
 
 
@@ -68,9 +68,11 @@ def frame(title: str, x_label: str, y_label: str, x: Axis, y: Axis, x_ticks: Map
         parts.append(f'<line class="g" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.at(value)}" y2="{y.at(value)}"/>')
         parts.append(f'<text class="a" x="{LEFT - 6}" y="{y.at(value) + 3.5}" text-anchor="end">{label_number(value)}</text>')
     for value, text in x_ticks.items():
-        parts.append(f'<text class="a" x="{x.at(value)}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(text)}</text>')
+        for row, word in enumerate(text.split("_", 1)):
+            place = f'x="{x.at(value)}" y="{HEIGHT - BOTTOM + 13 + 11 * row}" text-anchor="middle"'
+            parts.append(f'<text class="a" {place}>{escape(word.replace("_", " "))}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="a" x="{middle}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text class="a" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
         f'<text class="a" x="12" y="{(TOP + HEIGHT - BOTTOM) / 2}" text-anchor="middle" '
         f'transform="rotate(-90 12 {(TOP + HEIGHT - BOTTOM) / 2})">{escape(y_label)}</text>'
@@ -105,15 +107,15 @@ def line_chart(
 
 
 def legend(names: list[str]) -> list[str]:
-    """Names with their colours, right of the title; a single line needs none."""
+    """Names with their colours, under the title; a single line needs none."""
     if len(names) < 2:
         return []
-    parts, at = [], WIDTH - RIGHT
-    for index in reversed(range(len(names))):
-        at -= 6.2 * len(names[index]) + 18
+    parts, at = [], float(LEFT)
+    for index, name in enumerate(names):
         colour = PALETTE[index % len(PALETTE)]
-        parts.append(f'<rect x="{at:.1f}" y="9" width="9" height="9" rx="2" fill="{colour}"/>')
-        parts.append(f'<text class="a" x="{at + 12:.1f}" y="17">{escape(names[index])}</text>')
+        parts.append(f'<rect x="{at:.1f}" y="25" width="9" height="9" rx="2" fill="{colour}"/>')
+        parts.append(f'<text class="a" x="{at + 12:.1f}" y="33">{escape(name)}</text>')
+        at += 6.2 * len(name) + 24
     return parts
 
 

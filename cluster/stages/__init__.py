@@ -1,7 +1,16 @@
-"""The stages of the pipeline. To add one: a file with a `Stage`, a line here, its settings in configs/, its verb in cluster/cli.py."""
+"""The stages of the pipeline. To add one: a file with a `Stage`, a line here, settings in configs/, a verb in cluster/cli.py."""
 
 from cluster.stage import Stage
-from cluster.stages import curate_stage, eval_stage, grpo_stage, rollout_stage, sft_stage, tasks_stage, tts_stage, world_model_stage
+from cluster.stages import (
+    curate_stage,
+    eval_stage,
+    grpo_stage,
+    rollout_stage,
+    sft_stage,
+    tasks_stage,
+    tts_stage,
+    world_model_stage,
+)
 
 STAGES: dict[str, Stage] = {
     stage.name: stage

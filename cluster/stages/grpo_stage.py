@@ -4,15 +4,14 @@ import asyncio
 import random
 from typing import Any
 
-from trainers.grpo_loop import run_grpo
-from trainers.rollout_metrics import rollout_metrics
-
 from cluster.episode_playing import task_seed
 from cluster.group_store import GroupStore
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
 from envpool.task import Task
+from trainers.grpo_loop import run_grpo
+from trainers.rollout_metrics import rollout_metrics
 from verifier.reward import Group
 
 

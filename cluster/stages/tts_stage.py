@@ -37,7 +37,11 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
     tts_at = {str(k): estimate(bootstrap_interval(values, config.num_bootstrap, config.seed)) for k, values in chosen.items()}
     last = config.num_candidates
     share = closed_share_interval(
-        np.array(chosen[last]), pass_at_k_per_task(outcomes, 1), pass_at_k_per_task(outcomes, last), config.num_bootstrap, config.seed
+        np.array(chosen[last]),
+        pass_at_k_per_task(outcomes, 1),
+        pass_at_k_per_task(outcomes, last),
+        config.num_bootstrap,
+        config.seed,
     )
     return {
         "candidates_of": name,
@@ -74,7 +78,7 @@ async def votes_of(
     context: StageContext, instance_id: str, members: list[ScoredTrajectory], slots: asyncio.Semaphore
 ) -> list[Votes]:
     """`world_model.num_scores` simulated rewards per patch; None where the report could not be read."""
-    config, chat, generate = context.config.world_model, context.fleet.chat, context.fleet.generate
+    config, chat, generate = context.config.world_model, context.fleet.chat, await context.fleet.generate()
 
     async def generate_text(messages: tuple[Message, ...], seed: int) -> str:
         prompt = chat.prompt_ids(messages)

@@ -1,0 +1,130 @@
+"""The actors of a run, started when first needed and shared by all stages: engines, rollout workers, learner."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from actors.rollout_workers import RolloutWorkers
+
+from actors.engine_pool import EnginePool, RoutedGenerate
+from actors.learner_group import LearnerGroup
+from cluster.placement import plan_placement
+from cluster.ray_session import placed_groups, ray_session
+from cluster.run_folder import RunFolder
+from configs.optimizer_config import LearnerConfig, OptimizerConfig
+from configs.run_config import RunConfig
+from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.task import Task
+from trainers.model_paths import resolve_model_path
+from verifier.reward import Group
+
+
+class Fleet:
+    """Owns every actor of a run; `close` ends them all. Models are served by name: base, sft, grpo, world-model.
+
+    The engines are started once and their weights replaced: all models of a run share one architecture.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
+        self._config, self._folder = config, folder
+        self._resources = ExitStack()
+        self._starting: dict[str, asyncio.Task[Any]] = {}
+        self._served = "base"
+
+    @cached_property
+    def base_model(self) -> Path:
+        return resolve_model_path(self._config.model.path)
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        """The renderer of the run's model."""
+        return load_chat_format(self.base_model)
+
+    def warm_up(self) -> None:
+        """Start everything in the background: it takes long, and the first stages need little of it."""
+        self._once("engines", self._start_engines)
+        self._once("learner", self._start_learner)
+
+    async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
+        """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name."""
+        workers = await self._once("workers", self._start_workers)
+        if policy == "engine":
+            await workers.use_engines((await self._once("engines", self._start_engines)).handles)
+        group: Group = await workers.play_group(task, policy, group_size, temperature, seed)
+        return group
+
+    async def generate(self) -> RoutedGenerate:
+        """The engines as a policy for this process."""
+        engines: EnginePool = await self._once("engines", self._start_engines)
+        return engines.policy()
+
+    async def learner(self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int) -> LearnerGroup:
+        """The learner, ready to train `model` from optimizer step 0."""
+        group: LearnerGroup = await self._once("learner", self._start_learner)
+        await group.reset(str(model), optimizer, num_steps)
+        return group
+
+    async def serve(self, name: str) -> None:
+        """Let the engines hold the model `name`: `base`, or the hf folder of a finished stage."""
+        engines: EnginePool = await self._once("engines", self._start_engines)
+        if name != self._served:
+            self._served = ""
+            await engines.load_model(str(self.base_model if name == "base" else self._folder.hf(name)), 0)
+            self._served = name
+
+    async def serve_learner(self, learner: LearnerGroup, version: int) -> float:
+        """Let the engines hold the learner's weights as policy `version`; returns seconds."""
+        engines: EnginePool = await self._once("engines", self._start_engines)
+        self._served = ""
+        return await learner.sync_weights(engines, version)
+
+    async def close(self) -> None:
+        """End all actors, then Ray. Idempotent; every part is tried even when another fails."""
+        for task in self._starting.values():
+            task.cancel()
+        started = await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        self._starting.clear()
+        await asyncio.gather(*(part.close() for part in started if hasattr(part, "close")), return_exceptions=True)
+        self._resources.close()
+
+    def _once(self, name: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
+        """The task that starts a part; asked again, the same one. A failed start raises wherever it is awaited."""
+        if name not in self._starting:
+            self._starting[name] = asyncio.create_task(start(), name=f"start {name}")
+        return self._starting[name]
+
+    @cached_property
+    def _placed(self) -> dict[str, Any]:
+        """Joins or starts Ray, and reserves the run's placement groups."""
+        plan = plan_placement(self._config)
+        self._resources.enter_context(ray_session(self._config.cluster))
+        return self._resources.enter_context(placed_groups(plan, self._config.cluster.placement_timeout_s))
+
+    async def _start_engines(self) -> EnginePool:
+        cluster = self._config.cluster
+        return await EnginePool.start(
+            str(self.base_model),
+            self._config.engine,
+            self._config.model.dtype,
+            num_gpus=cluster.engine_gpus,
+            placement_group=self._placed["engines"],
+        )
+
+    async def _start_learner(self) -> LearnerGroup:
+        sft = self._config.sft
+        return await LearnerGroup.start(
+            str(self.base_model),
+            self._config.model.dtype,
+            sft.optimizer,
+            sft.learner,
+            sft.num_steps,
+            self._config.seed,
+            num_gpus=self._config.cluster.learner_gpus,
+            placement_group=self._placed["learner"],
+        )
+
+    async def _start_workers(self) -> RolloutWorkers:
+        return await RolloutWorkers.start(self._config, self._folder.root, self.base_model, self._placed["rollout"])
