@@ -13,12 +13,12 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.exceptions import RayActorError, RayError
 
 from actors.engine_mailbox import Answer, EngineLink, EngineRequest, Exchange, Mailbox
 from actors.engine_router import EngineRouter
 from actors.engines.vllm_engine import VLLMEngine
+from actors.ray_calls import arrives, cause_of, make_actor
 from actors.weight_sync import WeightSyncError
 from configs.model_config import EngineConfig
 from envpool.policy import Completion, GenerateRequest, PolicyError
@@ -108,7 +108,8 @@ class EnginePool:
 
         Raises PolicyError when one is not up within `engine.start_timeout_s`; none is left behind then.
         """
-        handles = [_engine_actor(num_cpus, num_gpus, placement_group, bundle) for bundle in range(engine.num_engines)]
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": 1000, "max_restarts": -1}
+        handles = [make_actor(EngineActor, placement_group, bundle, **options) for bundle in range(engine.num_engines)]
         pool = cls(handles, model_dir, engine, dtype)
         try:
             await asyncio.gather(*(pool._start_one(index) for index in range(len(handles))))
@@ -138,7 +139,7 @@ class EnginePool:
         dead = []
         for index, handle in enumerate(self.handles):
             try:
-                await asyncio.wait_for(_arrives(handle.stats.remote()), PING_S)
+                await asyncio.wait_for(arrives(handle.stats.remote()), PING_S)
             except (RayError, PolicyError, TimeoutError):
                 dead.append(index)
         await asyncio.gather(*(self._restart(index) for index in dead))
@@ -148,14 +149,14 @@ class EnginePool:
         """Each engine's `stats`. Raises PolicyError when one is dead."""
         try:
             refs = [handle.stats.remote() for handle in self.handles]
-            return list(await asyncio.wait_for(asyncio.gather(*(_arrives(ref) for ref in refs)), PING_S))
+            return list(await asyncio.wait_for(asyncio.gather(*(arrives(ref) for ref in refs)), PING_S))
         except RayError as error:
             raise as_policy_error(error, "an engine") from error
 
     async def close(self) -> None:
         """End all engines and their processes. Idempotent."""
         handles, self.handles = self.handles, []
-        closing = [asyncio.wait_for(_arrives(handle.close.remote()), CLOSE_S) for handle in handles]
+        closing = [asyncio.wait_for(arrives(handle.close.remote()), CLOSE_S) for handle in handles]
         await asyncio.gather(*closing, return_exceptions=True)
         for handle in handles:
             ray.kill(handle)
@@ -164,7 +165,7 @@ class EnginePool:
         async def one(index: int) -> float:
             try:
                 return float(
-                    await asyncio.wait_for(_arrives(getattr(self.handles[index], method).remote(source, version)), UPDATE_S)
+                    await asyncio.wait_for(arrives(getattr(self.handles[index], method).remote(source, version)), UPDATE_S)
                 )
             except RayError as error:
                 if isinstance(error, WeightSyncError):
@@ -183,7 +184,7 @@ class EnginePool:
         timeout_s = self._engine.start_timeout_s
         try:
             ref = self.handles[index].start.remote(self._model_dir, self._engine, self._dtype)
-            await asyncio.wait_for(_arrives(ref), timeout_s)
+            await asyncio.wait_for(arrives(ref), timeout_s)
         except TimeoutError as error:
             raise PolicyError(f"engine {index} was not up within {timeout_s:g} s (engine.start_timeout_s)") from error
         except RayError as error:
@@ -197,7 +198,7 @@ class EnginePool:
         if newest is not None:
             method, source, version = newest
             try:
-                await asyncio.wait_for(_arrives(getattr(handle, method).remote(source, version)), UPDATE_S)
+                await asyncio.wait_for(arrives(getattr(handle, method).remote(source, version)), UPDATE_S)
             except (RayError, TimeoutError) as error:
                 raise PolicyError(f"engine {index} came back but did not take version {version}: {cause_of(error)}") from error
 
@@ -209,13 +210,6 @@ def as_policy_error(error: RayError, who: str) -> PolicyError:
     return PolicyError(f"{who}: {cause_of(error)}")
 
 
-def cause_of(error: BaseException) -> str:
-    """The remote exception's own message, without Ray's traceback."""
-    inner = error.cause if isinstance(error, RayTaskError) else error
-    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
-    return lines[0] if lines else type(inner).__name__
-
-
 def _exchange_with(index: int, handle: Any) -> Exchange:
     async def exchange(caller: str, requests: list[EngineRequest]) -> list[Answer]:
         try:
@@ -225,13 +219,3 @@ def _exchange_with(index: int, handle: Any) -> Exchange:
         return answers
 
     return exchange
-
-
-async def _arrives(ref: Any) -> Any:
-    return await ref
-
-
-def _engine_actor(num_cpus: float, num_gpus: float, placement_group: Any, bundle: int) -> Any:
-    placed = {} if placement_group is None else {"scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group, bundle)}
-    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": 1000, "max_restarts": -1, **placed}
-    return ray.remote(EngineActor).options(**options).remote()

@@ -1,6 +1,7 @@
 """The learner's ranks as Ray actors, driven together: every method is one collective call on all of them."""
 
 import asyncio
+import contextlib
 import heapq
 import os
 import socket
@@ -12,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import ray
 from ray.exceptions import RayActorError, RayError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.engine_pool import EnginePool, cause_of
+from actors.engine_pool import EnginePool
+from actors.ray_calls import arrives, cause_of, make_actor
 from actors.weight_sync import WeightBuffer, pack_weights
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from trainers.loss_spec import LossSpec
@@ -102,7 +103,8 @@ class LearnerGroup:
         placement_group: Any = None,
     ) -> "LearnerGroup":
         """Start `learner.num_ranks` ranks, one in each bundle of `placement_group`. Raises LearnerGroupError."""
-        ranks = [_rank_actor(num_cpus, num_gpus, placement_group, bundle) for bundle in range(learner.num_ranks)]
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        ranks = [make_actor(LearnerRank, placement_group, bundle, **options) for bundle in range(learner.num_ranks)]
         group = cls(ranks, learner)
         try:
             meeting_point = (await group._all("meeting_point", [()], START_S, ranks[:1]))[0]
@@ -163,11 +165,9 @@ class LearnerGroup:
     async def close(self) -> None:
         """End all ranks. Idempotent."""
         ranks, self.ranks = self.ranks, []
-        leaving = asyncio.gather(*(_arrives(rank.call.remote("close")) for rank in ranks), return_exceptions=True)
-        try:
+        leaving = asyncio.gather(*(arrives(rank.call.remote("close")) for rank in ranks), return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(leaving, CLOSE_S)
-        except TimeoutError:
-            pass
         for rank in ranks:
             ray.kill(rank)
 
@@ -228,12 +228,3 @@ def split_by_tokens(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
         ranks[rank].append(index)
         heapq.heappush(loads, (load + lengths[index], rank))
     return ranks
-
-
-async def _arrives(ref: Any) -> Any:
-    return await ref
-
-
-def _rank_actor(num_cpus: float, num_gpus: float, placement_group: Any, bundle: int) -> Any:
-    placed = {} if placement_group is None else {"scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group, bundle)}
-    return ray.remote(LearnerRank).options(num_cpus=num_cpus, num_gpus=num_gpus, **placed).remote()

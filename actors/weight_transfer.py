@@ -53,7 +53,7 @@ class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
 
 
 def refresh_tied_lm_head(model: torch.nn.Module) -> None:
-    """Repack a tied output head: vLLM 0.32 on CPU keeps the OLD embedding's packed copy after a reload (no error, wrong logits)."""
+    """Repack a tied output head: vLLM 0.32 on CPU keeps the OLD embedding's packed copy after a reload (wrong logits)."""
     for name, layer in model.named_modules(remove_duplicate=False):
         if name.split(".")[-1] == "lm_head" and hasattr(layer, "cpu_linear") and layer.weight.numel():
             layer.quant_method.process_weights_after_loading(layer)

@@ -26,8 +26,23 @@ class EpisodeConfig:
 
 
 @dataclass(frozen=True)
+class EndpointConfig:
+    """An OpenAI-compatible endpoint, for the policy named `endpoint`."""
+
+    base_url: str = ""
+    """Its address up to and including /v1; empty: none."""
+    model: str = ""
+    """The model it is asked for."""
+    api_key_env: str = ""
+    """Environment variable that holds the key; empty: no key is sent."""
+    request_timeout_s: float = 120.0
+    """One HTTP request."""
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     temperature: float = 1.0
     """Sampling temperature."""
     num_samples: int = 4

@@ -1,0 +1,266 @@
+"""Rollout workers: each plays many episodes at once beside its own sandboxes, so that a tool call never crosses Ray.
+
+workers = await RolloutWorkers.start(config, model_dir, images_root, journal_dir)
+await workers.connect(pool.handles)                            # needed for the policy named `engine` only
+group = await workers.play_group(task, "engine", group_size=8, temperature=1.0, seed=0)
+await workers.close()
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from actors.engine_pool import RoutedGenerate
+from actors.ray_calls import arrives, cause_of, make_actor
+from configs.run_config import RunConfig
+from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.endpoint_policy import EndpointPolicy
+from envpool.image_cache import FolderImages
+from envpool.policy import Generate, PolicyError
+from envpool.sandbox_errors import SandboxUnavailableError
+from envpool.sandbox_pool import SandboxPool
+from envpool.sandboxes import SANDBOXES
+from envpool.scripted_policy import TEACHERS, ScriptedPolicy
+from envpool.task import Task
+from envpool.trajectory import Turn
+from envpool.turn_journal import TurnJournal
+from verifier.grade_cache import GradeCache
+from verifier.group_rollout import play_group
+from verifier.reward import Group
+
+START_S = 120.0
+CLOSE_S = 60.0
+PING_S = 15.0
+GROUP_TRIES = 3
+"""A group whose worker died is played again this often in all."""
+
+
+class EpisodeSlots:
+    """Lets at most `total` episodes run at once; a group takes all of its slots together, first come first served.
+
+    A group larger than `total` takes all there are: its episodes still run at once.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = asyncio.Semaphore(total)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def take(self, count: int) -> AsyncIterator[None]:
+        """Hold `count` slots. Only one group at a time collects slots: two that each hold half would wait for ever."""
+        held = 0
+        try:
+            async with self._turn:
+                while held < min(count, self._total):
+                    await self._free.acquire()
+                    held += 1
+            yield
+        finally:
+            for _ in range(held):
+                self._free.release()
+
+
+class RolloutWorker:
+    """The sandboxes and episodes of one node. An asyncio class; RolloutWorkers makes Ray actors of it."""
+
+    def __init__(self) -> None:
+        self._config = RunConfig()
+        self._pool: SandboxPool | None = None
+        self._journal: TurnJournal | None = None
+        self._policies: dict[str, Generate] = {}
+
+    async def start(self, config: RunConfig, model_dir: str, images_root: str, journal_path: str, owner: str) -> None:
+        """Make the sandbox pool and the policies. `model_dir` holds tokenizer.json; an empty `journal_path` writes none.
+
+        `owner` names this worker among all of this machine: what an earlier process of that name left behind is removed.
+        """
+        rollout = config.rollout
+        self._config = config
+        self._chat = load_chat_format(Path(model_dir))
+        backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(Path(images_root)), owner)
+        self._pool = SandboxPool(backend, config.sandbox.num_sandboxes, rollout.lease_s)
+        self._journal = TurnJournal(Path(journal_path)) if journal_path else None
+        self._cache = GradeCache()
+        self._slots = EpisodeSlots(rollout.concurrency)
+        self._policies = scripted_policies(self._chat)
+        if rollout.endpoint.base_url:
+            self._policies["endpoint"] = endpoint_policy(config, self._chat)
+
+    async def connect(self, handles: list[Any]) -> None:
+        """Engines for the policy named `engine`."""
+        self._policies["engine"] = RoutedGenerate(handles, self._config.engine.request_timeout_s)
+
+    async def play_group(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
+        """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
+
+        Raises PolicyError for a policy that is not there.
+        """
+        if self._pool is None:
+            raise SandboxUnavailableError("the rollout worker is not started")
+        if policy not in self._policies:
+            raise PolicyError(f"no policy {policy!r} here; there are {', '.join(sorted(self._policies))}")
+
+        def on_turn(sample_index: int, turn_index: int, turn: Turn) -> None:
+            if self._journal is not None:
+                self._journal.append(task.instance_id, sample_index, turn_index, turn)
+
+        async with self._slots.take(group_size):
+            return await play_group(
+                task,
+                group_size=group_size,
+                generate=self._policies[policy],
+                policy_name=policy,
+                pool=self._pool,
+                chat=self._chat,
+                rollout=self._config.rollout,
+                verifier=self._config.verifier,
+                temperature=temperature,
+                seed=seed,
+                cache=self._cache,
+                on_turn=on_turn,
+            )
+
+    async def stats(self) -> dict[str, int]:
+        """Sandboxes `started`, `lost`, `active`; patches `graded` and answered from the cache (`shared`)."""
+        if self._pool is None:
+            return {}
+        cache = self._cache
+        counts = {"started": self._pool.started, "lost": self._pool.lost, "active": self._pool.active}
+        return {**counts, "graded": cache.num_graded, "shared": cache.num_shared}
+
+    async def is_started(self) -> bool:
+        """False in the fresh process that follows a dead one."""
+        return self._pool is not None
+
+    async def close(self) -> None:
+        """Remove every sandbox. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+        if self._journal is not None:
+            self._journal.close()
+
+
+class RolloutWorkers:
+    """The rollout workers of a run, owned by the driver."""
+
+    def __init__(self, handles: list[Any], arguments: list[tuple[Any, ...]]) -> None:
+        self.handles = handles
+        self._arguments = arguments
+        self._engines: list[Any] | None = None
+        self._load = [0] * len(handles)
+        self._reviving = [asyncio.Lock() for _ in handles]
+
+    @classmethod
+    async def start(
+        cls,
+        config: RunConfig,
+        model_dir: str,
+        images_root: str,
+        journal_dir: str = "",
+        *,
+        num_cpus: float = 0.0,
+        placement_group: Any = None,
+    ) -> "RolloutWorkers":
+        """Start `cluster.num_rollout_workers` workers. Raises SandboxError, ValueError or OSError when one cannot start."""
+        count = config.cluster.num_rollout_workers
+        options = {"num_cpus": num_cpus, "max_concurrency": 1000, "max_restarts": -1}
+        handles = [make_actor(RolloutWorker, placement_group, bundle, **options) for bundle in range(count)]
+        journals = [f"{journal_dir}/worker_{index}.jsonl" if journal_dir else "" for index in range(count)]
+        arguments = [(config, model_dir, images_root, journals[i], f"{config.name}-worker-{i}") for i in range(count)]
+        workers = cls(handles, arguments)
+        try:
+            await asyncio.gather(*(workers._start_one(index) for index in range(count)))
+        except BaseException:
+            await workers.close()
+            raise
+        return workers
+
+    async def connect(self, engine_handles: list[Any]) -> None:
+        """Give all workers the engines behind the policy named `engine`."""
+        self._engines = engine_handles
+        await asyncio.gather(*(arrives(handle.connect.remote(engine_handles)) for handle in self.handles))
+
+    async def play_group(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
+        """One group, on the worker with the fewest episodes. Await many of these at once; workers bound what really runs.
+
+        A group whose worker died is played again from the start. Cancelling this ends its episodes and sandboxes.
+        Raises SandboxUnavailableError when workers keep dying, PolicyError for an unknown policy.
+        """
+        for _ in range(GROUP_TRIES):
+            index = min(range(len(self.handles)), key=lambda index: self._load[index])
+            self._load[index] += group_size
+            try:
+                return await self._play_on(index, (task, policy, group_size, temperature, seed))
+            except RayActorError:
+                await self._revive(index)
+            except RayError as error:
+                if isinstance(error, PolicyError):
+                    raise PolicyError(cause_of(error)) from error
+                raise
+            finally:
+                self._load[index] -= group_size
+        raise SandboxUnavailableError(f"rollout workers died {GROUP_TRIES} times while playing {task.instance_id}")
+
+    async def stats(self) -> list[dict[str, int]]:
+        """Each worker's `stats`."""
+        answers = asyncio.gather(*(arrives(handle.stats.remote()) for handle in self.handles))
+        return list(await asyncio.wait_for(answers, PING_S))
+
+    async def close(self) -> None:
+        """Remove all sandboxes and end the workers. Idempotent."""
+        handles, self.handles = self.handles, []
+        closing = [asyncio.wait_for(arrives(handle.close.remote()), CLOSE_S) for handle in handles]
+        await asyncio.gather(*closing, return_exceptions=True)
+        for handle in handles:
+            ray.kill(handle)
+
+    async def _play_on(self, index: int, arguments: tuple[Any, ...]) -> Group:
+        ref = self.handles[index].play_group.remote(*arguments)
+        try:
+            group: Group = await ref
+            return group
+        except asyncio.CancelledError:
+            ray.cancel(ref)  # the worker cancels the episodes and gives their sandboxes back
+            raise
+
+    async def _start_one(self, index: int) -> None:
+        try:
+            await asyncio.wait_for(arrives(self.handles[index].start.remote(*self._arguments[index])), START_S)
+        except TimeoutError as error:
+            raise SandboxUnavailableError(f"rollout worker {index} did not start within {START_S:g} s") from error
+        except RayError as error:
+            raise SandboxUnavailableError(f"rollout worker {index} cannot start: {cause_of(error)}") from error
+
+    async def _revive(self, index: int) -> None:
+        """Ray has started a fresh process behind the handle; only the first to come sets it up."""
+        async with self._reviving[index]:
+            handle = self.handles[index]
+            if not await asyncio.wait_for(arrives(handle.is_started.remote()), START_S):
+                await self._start_one(index)
+                if self._engines is not None:
+                    await arrives(handle.connect.remote(self._engines))
+
+
+def scripted_policies(chat: ChatFormat) -> dict[str, Generate]:
+    """Every scripted teacher as a policy."""
+    return {name: ScriptedPolicy(teacher, chat.completion_ids) for name, teacher in TEACHERS.items()}
+
+
+def endpoint_policy(config: RunConfig, chat: ChatFormat) -> EndpointPolicy:
+    """The policy behind `rollout.endpoint`; its deadline is that of an engine request."""
+    endpoint = config.rollout.endpoint
+    return EndpointPolicy(
+        base_url=endpoint.base_url,
+        model=endpoint.model,
+        chat=chat,
+        api_key_env=endpoint.api_key_env,
+        request_timeout_s=endpoint.request_timeout_s,
+        deadline_s=max(endpoint.request_timeout_s, config.engine.request_timeout_s),
+    )
