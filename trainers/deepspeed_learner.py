@@ -21,6 +21,8 @@ from trainers.pretrained_lm import TOKENIZER_FILES, load_pretrained_lm
 from trainers.train_sample import TrainSample
 
 LEARNER_STATE = "learner_state"
+DEEPSPEED_TAG = "deepspeed"
+"""DeepSpeed's own folder inside a checkpoint."""
 
 
 class LearnerError(RuntimeError):
@@ -168,9 +170,7 @@ class DeepSpeedLearner:
         """
         with self._written_together(folder) as partial:
             state = {"client_state": client_state, "steps_done": self.steps_done}
-            self._engine.save_checkpoint(
-                str(partial.parent), tag=partial.name, client_state={LEARNER_STATE: state}, save_latest=False
-            )
+            self._engine.save_checkpoint(str(partial), tag=DEEPSPEED_TAG, client_state={LEARNER_STATE: state}, save_latest=False)
             torch.save(torch.get_rng_state(), partial / f"rng_rank_{self.rank}.pt")
 
     def load_checkpoint(self, folder: Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class DeepSpeedLearner:
         rng_file = folder / f"rng_rank_{self.rank}.pt"
         if not rng_file.is_file():
             raise LearnerError(f"{folder} is no checkpoint for rank {self.rank} of {self.world_size}: {rng_file.name} is missing")
-        loaded, state = self._engine.load_checkpoint(str(folder.parent), tag=folder.name, load_lr_scheduler_states=False)
+        loaded, state = self._engine.load_checkpoint(str(folder), tag=DEEPSPEED_TAG, load_lr_scheduler_states=False)
         if loaded is None:
             raise LearnerError(f"cannot load the checkpoint in {folder}")
         torch.set_rng_state(torch.load(rng_file))
@@ -214,12 +214,10 @@ class DeepSpeedLearner:
         self._sum([0.0])
 
     def close(self) -> None:
-        """Leave the process group and free the engine. Idempotent."""
+        """Free the engine. Idempotent. The process group stays: DeepSpeed cannot start a second one in the same process."""
         if self._engine is not None:
             self._engine.destroy()
             self._engine = None
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
 
     def _sum(self, values: list[float]) -> list[float]:
         return self._all_reduce(values, torch.distributed.ReduceOp.SUM)

@@ -11,7 +11,11 @@ LOGITS_PER_CHUNK = 1 << 26
 
 
 def token_logprobs(
-    hidden_NH: torch.Tensor, targets_N: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], vocab_size: int
+    hidden_NH: torch.Tensor,
+    targets_N: torch.Tensor,
+    head: Callable[[torch.Tensor], torch.Tensor],
+    vocab_size: int,
+    logits_per_chunk: int = LOGITS_PER_CHUNK,
 ) -> torch.Tensor:
     """log p(target) of each row, float32 (N,), natural log; `head` maps (n, H) to logits (n, vocab_size).
 
@@ -21,7 +25,7 @@ def token_logprobs(
     def chunk_logprobs(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return -functional.cross_entropy(head(hidden).float(), targets, reduction="none")
 
-    rows = max(1, LOGITS_PER_CHUNK // vocab_size)
+    rows = max(1, logits_per_chunk // vocab_size)
     if len(targets_N) <= rows:
         return chunk_logprobs(hidden_NH, targets_N)
     chunks = zip(hidden_NH.split(rows), targets_N.split(rows), strict=True)

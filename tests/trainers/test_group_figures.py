@@ -1,0 +1,51 @@
+"""Filtering groups and the figures of a step."""
+
+import pytest
+
+from tests.trainers.training_doubles import make_group
+from trainers.group_filter import filter_groups, has_spread
+from trainers.rollout_metrics import mean_staleness, rollout_metrics
+
+
+def test_spread_is_over_members_that_train() -> None:
+    assert has_spread(make_group([1, 0]))
+    assert not has_spread(make_group([1, 1]))
+    assert not has_spread(make_group([1, 0], train=[True, False]))
+    assert not has_spread(make_group([]))
+
+
+def test_filter_keeps_or_drops() -> None:
+    groups = [make_group([1, 1]), make_group([1, 0]), make_group([0, 0])]
+    assert filter_groups(groups, "keep") == groups
+    assert filter_groups(groups, "drop") == [groups[1]]
+    with pytest.raises(ValueError, match="keep, drop"):
+        filter_groups(groups, "resample")
+
+
+def test_rollout_metrics_literals() -> None:
+    metrics = rollout_metrics([make_group([1, 0.5, 0, 0], train=[True, True, True, False], lost=1), make_group([0, 0])])
+    expected = {
+        "reward/mean": 0.3,
+        "rollout/resolved": 1 / 6,
+        "rollout/zero_spread": 0.5,
+        "rollout/groups": 2,
+        "rollout/episodes": 6,
+        "rollout/lost": 1,
+        "rollout/masked": 1,
+        "rollout/turns": 1,
+        "rollout/tokens": 4,
+        "rollout/completion_tokens": 2,
+        "rollout/empty_patch": 1,
+        "stop/submitted": 1,
+        "stop/max_turns": 0,
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_rollout_metrics_of_nothing() -> None:
+    assert rollout_metrics([]) == {"rollout/groups": 0, "rollout/episodes": 0, "rollout/lost": 0, "rollout/masked": 0}
+
+
+def test_staleness_counts_optimizer_steps() -> None:
+    assert mean_staleness([make_group([1, 0])], version=3) == 3
+    assert mean_staleness([], version=3) == 0

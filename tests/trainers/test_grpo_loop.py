@@ -1,0 +1,219 @@
+"""The loop against scripted rollouts and a scripted learner: order, staleness, deadlines, stop, resume."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from configs.grpo_config import GRPOConfig
+from tests.trainers.training_doubles import make_group
+from trainers.grpo_loop import RolloutsFailedError, run_grpo
+from trainers.loss_spec import LossSpec
+from trainers.train_sample import TrainSample
+from verifier.reward import Group
+
+Played = tuple[int, int, str, int]
+
+
+@dataclass
+class ScriptedRollouts:
+    """Plays at once (`script` may wait or raise); remembers what it was asked, and how many plays were cancelled."""
+
+    script: Callable[[int, int], Awaitable[Group | None]] | None = None
+    played: list[Played] = field(default_factory=list)
+    running: int = 0
+
+    async def play(self, step: int, index: int, task_id: str, version: int) -> Group:
+        self.played.append((step, index, task_id, version))
+        self.running += 1
+        try:
+            await asyncio.sleep(0)
+            group = await self.script(step, index) if self.script else None
+            return group or make_group([1, 0], task=task_id)
+        finally:
+            self.running -= 1
+
+
+@dataclass
+class ScriptedLearner:
+    """Counts steps; gives the rollouts a chance to run while it "computes"."""
+
+    events: list[str] = field(default_factory=list)
+    batches: list[list[TrainSample]] = field(default_factory=list)
+    specs: list[LossSpec] = field(default_factory=list)
+
+    async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.batches.append(samples)
+        self.specs.append(loss)
+        self.events.append("train")
+        return {"loss": 0.5}
+
+    async def sync_weights(self, version: int) -> float:
+        self.events.append(f"sync {version}")
+        return 0.25
+
+    async def save(self, step: int) -> None:
+        self.events.append(f"save {step}")
+
+
+def tasks_of_step(step: int) -> list[str]:
+    return [f"task-{step}-{index}" for index in range(2)]
+
+
+@dataclass
+class Run:
+    rollouts: ScriptedRollouts = field(default_factory=ScriptedRollouts)
+    learner: ScriptedLearner = field(default_factory=ScriptedLearner)
+    steps: list[int] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    groups: list[list[Group]] = field(default_factory=list)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop_after: int = 99
+
+    async def go(self, config: GRPOConfig, start_step: int = 0) -> None:
+        def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
+            self.steps.append(step)
+            self.metrics.append(metrics)
+            self.groups.append(groups)
+            if step >= self.stop_after:
+                self.stop.set()
+
+        await asyncio.wait_for(
+            run_grpo(config, tasks_of_step, self.rollouts, self.learner, start_step, on_step, self.stop), timeout=20
+        )
+
+
+async def test_synchronous_order() -> None:
+    run = Run()
+    await run.go(GRPOConfig(num_steps=3, checkpoint_every=2, max_response_tokens=64))
+    assert run.learner.events == ["train", "sync 1", "train", "sync 2", "save 2", "train", "sync 3", "save 3"]
+    assert run.rollouts.played == [(step, index, f"task-{step}-{index}", step) for step in range(3) for index in range(2)]
+    assert run.steps == [1, 2, 3]
+    assert [[group.instance_id for group in groups] for groups in run.groups] == [tasks_of_step(step) for step in range(3)]
+    assert run.metrics[0]["loss"] == 0.5
+    assert run.metrics[0]["time/sync_s"] == 0.25
+    assert run.learner.specs[0] == LossSpec("clip_higher", 0.2, 0.28, 64)
+    assert [float(sample.advantages.sum()) for sample in run.learner.batches[0]] == [2.0, -2.0, 2.0, -2.0]
+
+
+@pytest.mark.parametrize("max_staleness", [0, 1, 3])
+async def test_rollouts_run_ahead_up_to_the_staleness_bound(max_staleness: int) -> None:
+    run = Run()
+    await run.go(GRPOConfig(num_steps=6, max_staleness=max_staleness))
+    ahead = [step - version for step, _, _, version in run.rollouts.played]
+    assert max(ahead) == max_staleness
+    assert [played[:3] for played in run.rollouts.played] == [(s, i, f"task-{s}-{i}") for s in range(6) for i in range(2)]
+
+
+async def test_later_rollouts_run_while_the_learner_computes() -> None:
+    seen: list[tuple[int, int]] = []
+    run = Run()
+
+    async def note_steps_done(step: int, index: int) -> None:
+        seen.append((step, len(run.learner.batches)))
+
+    run.rollouts.script = note_steps_done
+    await run.go(GRPOConfig(num_steps=3, max_staleness=1))
+    assert (1, 0) in seen  # step 1 was played before the first optimizer step
+    assert all(done >= step - 1 for step, done in seen)
+
+
+async def test_groups_that_are_late_are_cancelled_and_counted() -> None:
+    async def second_hangs(step: int, index: int) -> None:
+        if index == 1:
+            await asyncio.sleep(1000)
+
+    run = Run(ScriptedRollouts(second_hangs))
+    await run.go(GRPOConfig(num_steps=2, step_timeout_s=0.05))
+    assert [metrics["rollout/late_groups"] for metrics in run.metrics] == [1, 1]
+    assert [[group.instance_id for group in groups] for groups in run.groups] == [["task-0-0"], ["task-1-0"]]
+    assert run.rollouts.running == 0
+
+
+async def test_a_failing_group_is_counted_and_not_fatal() -> None:
+    async def first_fails(step: int, index: int) -> None:
+        if index == 0:
+            raise RuntimeError("worker died")
+
+    run = Run(ScriptedRollouts(first_fails))
+    await run.go(GRPOConfig(num_steps=1))
+    assert run.metrics[0]["rollout/failed_groups"] == 1
+    assert [group.instance_id for group in run.groups[0]] == ["task-0-1"]
+
+
+async def test_all_groups_failing_ends_the_run_with_the_first_error() -> None:
+    async def fails(step: int, index: int) -> None:
+        raise RuntimeError("worker died")
+
+    with pytest.raises(RolloutsFailedError, match=r"step 1: no episode to train on .*2 failed.*RuntimeError: worker died"):
+        await Run(ScriptedRollouts(fails)).go(GRPOConfig(num_steps=1))
+
+
+async def test_groups_that_lost_every_episode_end_the_run() -> None:
+    async def all_lost(step: int, index: int) -> Group:
+        return make_group([], lost=2)
+
+    with pytest.raises(RolloutsFailedError, match=r"4 episodes lost.*sandbox died"):
+        await Run(ScriptedRollouts(all_lost)).go(GRPOConfig(num_steps=1))
+
+
+async def test_a_learner_error_ends_the_run_and_its_rollouts() -> None:
+    class BrokenLearner(ScriptedLearner):
+        async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
+            raise RuntimeError("rank 1 died")
+
+    async def later_hang(step: int, index: int) -> None:
+        if step > 0:
+            await asyncio.sleep(1000)
+
+    run = Run(ScriptedRollouts(later_hang), BrokenLearner())
+    with pytest.raises(RuntimeError, match="rank 1 died"):
+        await run.go(GRPOConfig(num_steps=3, max_staleness=2))
+    assert run.rollouts.running == 0
+
+
+async def test_stop_between_steps_saves_what_is_done() -> None:
+    run = Run(stop_after=2)
+    await run.go(GRPOConfig(num_steps=9, checkpoint_every=5))
+    assert run.steps == [1, 2]
+    assert run.learner.events[-1] == "save 2"
+
+
+async def test_stop_while_waiting_cancels_the_rollouts() -> None:
+    async def hang(step: int, index: int) -> None:
+        run.stop.set()
+        await asyncio.sleep(1000)
+
+    run = Run(ScriptedRollouts(hang))
+    await run.go(GRPOConfig(num_steps=3))
+    assert run.learner.events == []
+    assert run.rollouts.running == 0
+
+
+async def test_a_resumed_run_sees_the_tasks_of_an_unbroken_one() -> None:
+    unbroken, first, second = Run(), Run(stop_after=2), Run()
+    config = GRPOConfig(num_steps=5, max_staleness=1)
+    await unbroken.go(config)
+    await first.go(config)
+    await second.go(config, start_step=2)
+    trained = [[group.instance_id for group in groups] for groups in first.groups + second.groups]
+    assert trained == [[group.instance_id for group in groups] for groups in unbroken.groups]
+    assert second.steps == [3, 4, 5]
+
+
+async def test_nothing_left_to_do() -> None:
+    run = Run()
+    await run.go(GRPOConfig(num_steps=2), start_step=2)
+    assert (run.learner.events, run.rollouts.played) == ([], [])
+
+
+async def test_dropped_groups_are_played_but_not_trained_on() -> None:
+    async def first_is_flat(step: int, index: int) -> Group | None:
+        return make_group([1, 1]) if index == 0 else None
+
+    run = Run(ScriptedRollouts(first_is_flat))
+    await run.go(GRPOConfig(num_steps=1, zero_spread_groups="drop"))
+    assert (len(run.learner.batches[0]), len(run.groups[0])) == (2, 2)

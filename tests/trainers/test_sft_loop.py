@@ -1,0 +1,78 @@
+"""Seeded batches, resume, stop, and samples that are too long."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from configs.sft_config import SFTConfig
+from configs.world_model_config import WorldModelConfig
+from tests.trainers.training_doubles import make_sample
+from trainers.loss_spec import LossSpec
+from trainers.sft_loop import batch_indices, run_sft
+from trainers.train_sample import TrainSample
+
+SAMPLES = [make_sample(np.random.default_rng(index), 10 + index) for index in range(5)]
+
+
+@dataclass
+class CountingLearner:
+    lengths: list[list[int]] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+    specs: list[LossSpec] = field(default_factory=list)
+
+    async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
+        self.lengths.append([len(sample.token_ids) for sample in samples])
+        self.specs.append(loss)
+        return {"loss": 1.0}
+
+    async def save(self, step: int) -> None:
+        self.saved.append(step)
+
+
+async def train(
+    config: SFTConfig | WorldModelConfig, start_step: int = 0, stop_after: int = 99
+) -> tuple[CountingLearner, list[int]]:
+    learner, steps, stop = CountingLearner(), [], asyncio.Event()
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        steps.append(step)
+        if step >= stop_after:
+            stop.set()
+
+    await run_sft(config, SAMPLES, learner, start_step, 0, on_step, stop)
+    return learner, steps
+
+
+def test_every_epoch_sees_every_sample_once_in_another_order() -> None:
+    seen = [index for step in range(10) for index in batch_indices(5, 3, 0, step)]
+    epochs = [seen[start : start + 5] for start in range(0, 30, 5)]
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    assert batch_indices(5, 3, 1, 0) != batch_indices(5, 3, 0, 0)
+
+
+async def test_resume_goes_on_as_an_unbroken_run() -> None:
+    unbroken, _ = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3))
+    first, steps = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3), stop_after=4)
+    second, _ = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3), start_step=4)
+    assert first.lengths + second.lengths == unbroken.lengths
+    assert steps == [1, 2, 3, 4]
+    assert (unbroken.saved, first.saved, second.saved) == ([3, 6, 7], [3, 4], [6, 7])
+
+
+async def test_loss_and_lengths_come_from_the_configuration() -> None:
+    learner, _ = await train(SFTConfig(num_steps=4, batch_size=2, max_tokens=12, context_loss_weight=0.3))
+    assert learner.specs[0] == LossSpec("cross_entropy", context_loss_weight=0.3)
+    assert max(max(lengths) for lengths in learner.lengths) == 12
+
+
+async def test_the_world_models_configuration_fits() -> None:
+    learner, _ = await train(WorldModelConfig(num_steps=2, batch_size=3))
+    assert [len(lengths) for lengths in learner.lengths] == [3, 3]
+
+
+async def test_nothing_fits() -> None:
+    with pytest.raises(ValueError, match="no sample to train on: 5 given, all longer than max_tokens=3"):
+        await train(SFTConfig(max_tokens=3))
