@@ -1,0 +1,150 @@
+"""What a command can do to its sandbox, as one list that every backend is put through, and how to see what was left."""
+
+import os
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from envpool.sandbox import Sandbox
+
+Check = Callable[[Sandbox], Awaitable[None]]
+
+
+def unique_seconds() -> str:
+    """An argument for sleep that no other process has, so that a leftover can be found."""
+    return f"600.{uuid.uuid4().int % 10**15:015d}"
+
+
+def running_with(argument: str) -> list[str]:
+    """Command lines on this machine that contain `argument` (containers' and namespaces' processes are among them)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if argument.encode() in words:
+                    found.append(" ".join(word.decode() for word in words))
+    return found
+
+
+async def works(sandbox: Sandbox) -> None:
+    result = await sandbox.run("echo works", 20)
+    assert (result.exit_code, result.output, result.timed_out) == (0, "works\n", False)
+
+
+async def hung(sandbox: Sandbox) -> None:
+    seconds = unique_seconds()
+    await sandbox.run("kept=yes; cd pkg", 20)
+    result = await sandbox.run(f"echo before; sleep {seconds}", 0.5)
+    assert (result.exit_code, result.timed_out) == (124, True)
+    assert result.output.startswith("before\n")
+    assert running_with(seconds) == []
+    assert (await sandbox.run('echo "$kept"; pwd', 20)).output == "yes\n/testbed/pkg\n"
+
+
+async def hung_compound(sandbox: Sandbox) -> None:
+    seconds = unique_seconds()
+    result = await sandbox.run(f"cd pkg && trap '' TERM && sleep {seconds}", 0.5)
+    assert result.timed_out
+    assert running_with(seconds) == []
+
+
+async def setsid_escape(sandbox: Sandbox) -> None:
+    seconds = unique_seconds()
+    result = await sandbox.run(f"(setsid setsid sleep {seconds} >/dev/null 2>&1 &); sleep {seconds}", 0.5)
+    assert result.timed_out
+    assert running_with(seconds) == []
+
+
+async def busy_shell(sandbox: Sandbox) -> None:
+    await sandbox.run("cd pkg", 20)
+    result = await sandbox.run("while :; do :; done", 0.5)
+    assert (result.exit_code, result.timed_out) == (124, True)
+    assert (await sandbox.run("pwd", 20)).output == "/testbed/pkg\n"
+
+
+async def background_child(sandbox: Sandbox) -> None:
+    seconds = unique_seconds()
+    result = await sandbox.run(f"sleep {seconds} & echo started", 20)
+    assert (result.exit_code, result.output, result.timed_out) == (0, "started\n", False)
+    noisy = await sandbox.run("(while sleep 0.01; do echo noise; done) & echo first", 20)
+    assert noisy.output.startswith("first\n")
+    assert "noise" in (await sandbox.run("sleep 0.3; echo second", 20)).output  # a terminal would show it too
+    assert len(running_with(seconds)) == 1
+
+
+async def exit_in_shell(sandbox: Sandbox) -> None:
+    result = await sandbox.run("cd pkg; echo last words; exit 3", 20)
+    assert (result.exit_code, result.output, result.timed_out) == (3, "last words\n", False)
+    assert (await sandbox.run("pwd", 20)).output == "/testbed/pkg\n"
+    assert (await sandbox.run("set -e; false; echo never", 20)).exit_code == 1
+
+
+async def killed_shell(sandbox: Sandbox) -> None:
+    assert (await sandbox.run("kill -9 $$", 20)).exit_code == 137
+
+
+async def replaced_shell(sandbox: Sandbox) -> None:
+    result = await sandbox.run("exec sh -c 'echo other; exit 5'", 20)
+    assert (result.exit_code, result.output) == (5, "other\n")
+
+
+async def closed_descriptors(sandbox: Sandbox) -> None:
+    assert (await sandbox.run("exec >/dev/null 2>&1; echo lost", 20)).timed_out is False
+    assert (await sandbox.run("exec 9>&- ; echo hello", 0.5)).timed_out
+
+
+async def flood(sandbox: Sandbox) -> None:
+    result = await sandbox.run("printf first; yes 0123456789 | head -c 30000000; printf last", 60, max_output_bytes=1000)
+    assert (result.exit_code, result.truncated, result.timed_out) == (0, True, False)
+    assert result.output.startswith("first0123456789\n")
+    assert result.output.endswith("last")
+    assert f"[... {30_000_009 - 1000} bytes cut ...]" in result.output
+    assert len(result.output) < 1100
+
+
+async def endless_flood(sandbox: Sandbox) -> None:
+    result = await sandbox.run("yes", 0.5, max_output_bytes=100)
+    assert (result.exit_code, result.truncated, result.timed_out) == (124, True, True)
+
+
+async def invalid_utf8(sandbox: Sandbox) -> None:
+    assert (await sandbox.run(r"printf 'a\377\303b'", 20)).output == "a\ufffd\ufffdb"
+
+
+async def reads_stdin(sandbox: Sandbox) -> None:
+    assert (await sandbox.run("cat; read -r line; echo $?", 20)).output == "1\n"
+
+
+async def broken_syntax(sandbox: Sandbox) -> None:
+    result = await sandbox.run("if then 'unfinished", 20)
+    assert result.exit_code != 0
+    assert result.timed_out is False
+
+
+async def odd_bytes(sandbox: Sandbox) -> None:
+    assert (await sandbox.run("echo 'a\0b'", 20)).exit_code == 2
+    assert (await sandbox.run("echo 'it'\\''s' \"$HOME\" >/dev/null; printf '%s' 'é\n\ud800'", 20)).output == "é\n?"
+
+
+FAULTS: dict[str, Check] = {
+    check.__name__: check
+    for check in (
+        hung,
+        hung_compound,
+        setsid_escape,
+        busy_shell,
+        background_child,
+        exit_in_shell,
+        killed_shell,
+        replaced_shell,
+        closed_descriptors,
+        flood,
+        endless_flood,
+        invalid_utf8,
+        reads_stdin,
+        broken_syntax,
+        odd_bytes,
+    )
+}
