@@ -38,6 +38,9 @@ def connect(docker_host: str, timeout_s: float) -> Any:
     """
     tried = []
     for address in engine_addresses(docker_host):
+        if not address.startswith(("unix://", "tcp://", "http://")):
+            tried.append(f"{address} (only unix:// and tcp:// addresses can carry a shell)")
+            continue
         try:
             client = docker.APIClient(base_url=address, version="auto", timeout=PING_S, max_pool_size=POOL_SIZE)
             client.ping()

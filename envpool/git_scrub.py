@@ -20,16 +20,21 @@ GIT = (
 LEFT_OUT = ("**/__pycache__/**", "**/*.pyc", "**/.pytest_cache/**")
 PATHSPEC = " ".join(["--", ".", *(shlex.quote(f":(exclude,glob){pattern}") for pattern in LEFT_OUT)])
 # A copy of the index is used: the agent's staging and a lock that a killed git left behind do not matter.
-EXTRACT = f"""(
+EXTRACT = f"""
 cd -- WORKDIR && top=$({GIT} rev-parse --absolute-git-dir) || exit 90
 index=$(mktemp) || exit 91
-trap 'rm -f "$index" "$index.lock"' EXIT
+trap 'rm -f "$index" "$index.lock" "$index.attributes"' EXIT
+echo '* -diff' > "$index.attributes"
 base=$({GIT} rev-parse -q --verify {BASE_REF} || {GIT} rev-parse -q --verify HEAD) || exit 92
 cp "$top/index" "$index" 2>/dev/null || GIT_INDEX_FILE=$index {GIT} read-tree "$base" || exit 93
 export GIT_INDEX_FILE="$index"
 {GIT} add -A {PATHSPEC} >/dev/null 2>&1 || exit 94
 {GIT} DIFF_OPTIONS diff --cached --binary --no-color --no-ext-diff --no-textconv --no-renames "$base" {PATHSPEC} 2>/dev/null
-)"""
+"""
+# A shell and an environment of its own: functions, GIT_* variables and a PATH that the agent set have no effect.
+CLEAN_SHELL = (
+    'command -p env -i PATH="/usr/local/bin:/usr/bin:/bin:$PATH" HOME="${HOME:-/}" TMPDIR="${TMPDIR:-/tmp}" LANG=C.UTF-8 sh -c '
+)
 APPLY = f"""(
 cd -- WORKDIR || exit 90
 patch=$(mktemp) || exit 91
@@ -52,14 +57,11 @@ async def extract_patch(sandbox: Sandbox, timeout_s: float) -> Patch:
     A repository that the agent broke, or a patch over 8 MiB, gives the empty patch (logged): that is the agent's failure.
     Raises SandboxLostError when git takes longer than `timeout_s`.
     """
-    script = EXTRACT.replace("WORKDIR", shlex.quote(sandbox.workdir))
-    result = await sandbox.run(script.replace(" DIFF_OPTIONS", ""), timeout_s, MAX_PATCH_BYTES)
+    result = await _extract(sandbox, "", timeout_s)
     _check_time(result, "extracting the patch", timeout_s)
     if result.exit_code == 0 and "\ufffd" in result.output:
         # Some file is not UTF-8, and a decoded diff would not apply: write every file as git's ASCII binary diff.
-        await sandbox.run('printf "* -diff\\n" > "${TMPDIR:-/tmp}/swe-master-attributes"', timeout_s)
-        options = ' -c core.attributesFile="${TMPDIR:-/tmp}/swe-master-attributes"'
-        result = await sandbox.run(script.replace(" DIFF_OPTIONS", options), timeout_s, MAX_PATCH_BYTES)
+        result = await _extract(sandbox, '-c core.attributesFile="$index.attributes"', timeout_s)
         _check_time(result, "extracting the patch", timeout_s)
     if result.exit_code != 0:
         logger.info(
@@ -86,6 +88,11 @@ async def apply_patch(sandbox: Sandbox, patch: Patch, timeout_s: float) -> bool:
     if result.exit_code != 0:
         logger.info("a patch does not apply: %s", result.output[:500].strip())
     return result.exit_code == 0
+
+
+async def _extract(sandbox: Sandbox, options: str, timeout_s: float) -> ExecResult:
+    script = EXTRACT.replace("WORKDIR", shlex.quote(sandbox.workdir)).replace("DIFF_OPTIONS", options)
+    return await sandbox.run(CLEAN_SHELL + shlex.quote(script), timeout_s, MAX_PATCH_BYTES)
 
 
 def _check_time(result: ExecResult, what: str, timeout_s: float) -> None:

@@ -46,7 +46,7 @@ def test_adding_again_is_free_and_other_files_are_refused(images: FolderImages) 
     before = (images.path("folder:demo") / ".git/index").stat().st_mtime_ns
     assert images.add("demo", FILES) == "folder:demo"
     assert (images.path("folder:demo") / ".git/index").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="demo .*holds other files"):
+    with pytest.raises(ValueError, match=r"demo .*holds other files"):
         images.add("demo", {"calc.py": "x = 2\n"})
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,16 @@ async def sandbox(images: FolderImages, calc_image: str, isolation: str, owner: 
     finally:
         await backend.close()
         assert folders_of(owner) == []
+
+
+def users_of_this_machine() -> bytes:
+    return Path("/etc/passwd").read_bytes()
+
+
+def ended_process() -> int:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(timeout=30)
+    return gone.pid
 
 
 def folders_of(owner: str) -> list[Path]:
@@ -81,7 +92,9 @@ async def test_close_leaves_nothing(images: FolderImages, calc_image: str, isola
     backend = ProcessBackend(SandboxConfig(isolation=isolation), images, owner)
     sandbox = await backend.start(calc_image, "/testbed")
     seconds = unique_seconds()
-    await sandbox.run(f"sleep {seconds} & (setsid setsid sleep {seconds} >/dev/null 2>&1 &); mkdir locked; touch locked/a; chmod 0 locked", 20)
+    await sandbox.run(
+        f"sleep {seconds} & (setsid setsid sleep {seconds} >/dev/null 2>&1 &); mkdir locked; touch locked/a; chmod 0 locked", 20
+    )
     running = asyncio.create_task(sandbox.run(f"sleep {seconds}", 60))
     await asyncio.sleep(0.2)
     assert len(running_with(seconds)) == 3
@@ -124,17 +137,20 @@ async def test_files(sandbox: ProcessSandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../../etc/passwd", "/testbed/../etc/passwd", "link", "linkdir/passwd", "absolute", "chain", "loop", "pipe"]
+    "path",
+    ["/etc/passwd", "../../etc/passwd", "/testbed/../etc/passwd", "link", "linkdir/passwd", "absolute", "chain", "loop", "pipe"],
 )
 async def test_file_calls_never_leave_the_tree(sandbox: ProcessSandbox, path: str) -> None:
-    await sandbox.run("ln -s ../../../../../etc/passwd link; ln -s /etc linkdir; ln -s /etc/passwd absolute; ln -s link chain", 20)
+    await sandbox.run(
+        "ln -s ../../../../../etc/passwd link; ln -s /etc linkdir; ln -s /etc/passwd absolute; ln -s link chain", 20
+    )
     await sandbox.run("ln -s loop loop; mkfifo pipe", 20)
-    before = Path("/etc/passwd").read_bytes()
+    before = users_of_this_machine()
     with pytest.raises(PermissionError):
         await sandbox.read_file(path)
     with pytest.raises(OSError, match=r"outside|links|regular|No such device"):
         await sandbox.write_file(path, b"owned")
-    assert Path("/etc/passwd").read_bytes() == before
+    assert users_of_this_machine() == before
 
 
 async def test_links_within_the_tree_are_followed(sandbox: ProcessSandbox) -> None:
@@ -182,12 +198,10 @@ async def test_missing_image_and_wrong_isolation(images: FolderImages, owner: st
 
 
 async def test_folders_of_a_dead_process_are_removed(images: FolderImages, calc_image: str, owner: str) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait(timeout=30)
-    left = Path(tempfile.mkdtemp(prefix=f"swe-master-{owner}-{gone.pid}-"))
+    tempfile.mkdtemp(prefix=f"swe-master-{owner}-{ended_process()}-")
     mine = Path(tempfile.mkdtemp(prefix=f"swe-master-{owner}-{os.getpid()}-"))
     backend = ProcessBackend(SandboxConfig(isolation="none"), images, owner)
     await backend.start(calc_image, "/testbed")
     await backend.close()
-    assert (left.exists(), mine.exists()) == (False, True)
-    mine.rmdir()
+    assert folders_of(owner) == [mine]
+    shutil.rmtree(mine)

@@ -1,4 +1,5 @@
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from envpool.shell_session import FrameReader, RawResult, ShellSession
 def fed(stream: bytes, max_bytes: int, cuts: list[int]) -> tuple[FrameReader, bool]:
     reader = FrameReader(b"N0NCE", max_bytes)
     positions = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    done = [reader.feed(stream[start:end]) for start, end in zip(positions, positions[1:], strict=False)]
+    done = [reader.feed(stream[start:end]) for start, end in pairwise(positions)]
     assert not any(done[:-1])
     return reader, done[-1]
 
