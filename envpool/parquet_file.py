@@ -14,7 +14,7 @@ class ParquetFileError(ValueError):
 
 
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: Any, metadata: dict[str, str] | None = None) -> None:
-    """Write `rows` (keys as in the pyarrow `schema`) to `path`, zstd-compressed; the old file stays until the new one is whole."""
+    """Write `rows` (keys as in the pyarrow `schema`), zstd-compressed; the old file stays until the new one is whole."""
     table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(metadata or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

