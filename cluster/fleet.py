@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from actors.rollout_workers import RolloutWorkers
-
 from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
+from actors.rollout_workers import RolloutWorkers
 from cluster.placement import plan_placement
 from cluster.ray_session import placed_groups, ray_session
 from cluster.run_folder import RunFolder
@@ -50,9 +50,9 @@ class Fleet:
 
     async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
         """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name."""
-        workers = await self._once("workers", self._start_workers)
+        workers: RolloutWorkers = await self._once("workers", self._start_workers)
         if policy == "engine":
-            await workers.use_engines((await self._once("engines", self._start_engines)).handles)
+            await self._once("connected", self._connect_workers)
         group: Group = await workers.play_group(task, policy, group_size, temperature, seed)
         return group
 
@@ -127,4 +127,15 @@ class Fleet:
         )
 
     async def _start_workers(self) -> RolloutWorkers:
-        return await RolloutWorkers.start(self._config, self._folder.root, self.base_model, self._placed["rollout"])
+        # The run folder's name tells this run's sandboxes from those of another run on the same machine.
+        config = replace(self._config, name=self._folder.root.name)
+        journal = self._folder.root / "journal"
+        journal.mkdir(exist_ok=True)
+        return await RolloutWorkers.start(
+            config, str(self.base_model), str(self._folder.images), str(journal), placement_group=self._placed["rollout"]
+        )
+
+    async def _connect_workers(self) -> None:
+        workers: RolloutWorkers = await self._once("workers", self._start_workers)
+        engines: EnginePool = await self._once("engines", self._start_engines)
+        await workers.connect(engines.handles)

@@ -61,9 +61,10 @@ def plan_placement(config: RunConfig) -> Plan:
     engine = _bundle(cluster.engine_gpus, cluster.cpus_per_actor)
     rank = _bundle(cluster.learner_gpus, cluster.cpus_per_actor)
     worker = _bundle(0.0, cluster.cpus_per_actor)
+    most_ranks = max(stage.learner.num_ranks for stage in (config.sft, config.grpo, config.world_model))
     groups = (
         GroupPlan("engines", "PACK", (engine,) * config.engine.num_engines),
-        GroupPlan("learner", "PACK", (rank,) * config.grpo.learner.num_ranks),
+        GroupPlan("learner", "PACK", (rank,) * most_ranks),
         GroupPlan("rollout", "SPREAD", (worker,) * cluster.num_rollout_workers),
     )
     for group in groups:

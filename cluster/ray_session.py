@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ SHARED_MEMORY_RESERVE_MIB = 64
 """Beside the object store: an engine's weight file and message queues."""
 LONGEST_TEMP_DIR = 40
 """Ray puts sockets about 60 characters below it; a socket's path ends at 107."""
+
+CONNECT_S = 10.0
 
 
 class ClusterError(RuntimeError):
@@ -113,7 +116,15 @@ def missing_text(waiting: list[GroupPlan], plan: Plan, cluster: dict[str, float]
 
 
 def _join(address: str) -> Any:
+    _require_listener(address)
     return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError when nothing listens there: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # not "auto"
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:

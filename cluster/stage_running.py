@@ -47,7 +47,7 @@ def run_stages(verb: str, config: RunConfig, resume: Path | None) -> int:
         folder = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
         log_to(folder)
         progress.say(f"run folder: {folder.root}")
-        asyncio.run(run_in_folder(DEMO if verb == "demo" else (verb,), config, folder, progress, again=verb != "demo"))
+        asyncio.run(run_in_folder(stages_of(verb, folder), config, folder, progress, again=verb != "demo"))
     except KeyboardInterrupt:
         progress.say(
             "interrupted; everything finished is kept"
@@ -64,6 +64,16 @@ def run_stages(verb: str, config: RunConfig, resume: Path | None) -> int:
         progress.say(f"error: {type(error).__name__}: {' '.join(str(error).split())[:300]} (details in {where})")
         return 1
     return 0
+
+
+def stages_of(verb: str, folder: RunFolder) -> tuple[str, ...]:
+    """The stages a verb runs: all for `demo`, the newest policy's evaluation for `eval`, else the stage of that name."""
+    if verb == "demo":
+        return DEMO
+    if verb == "eval":
+        records = folder.stage_records()
+        return (next((f"eval-{policy}" for policy in ("grpo", "sft") if policy in records), "eval-base"),)
+    return (verb,)
 
 
 def first_cause(error: Exception) -> Exception:

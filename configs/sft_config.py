@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from configs.model_config import ModelConfig
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)
 class SFTConfig:
-    model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     num_steps: int = 300

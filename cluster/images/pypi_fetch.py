@@ -1,7 +1,7 @@
 """Files straight from PyPI's simple index, where pip is missing or would build what it downloads. Standard library only.
 
-    pypi_fetch.py pip                              pip into this virtual environment (Debian's Python without ensurepip)
-    pypi_fetch.py sdist NAME VERSION FOLDER        a source archive, checked by its SHA-256
+pypi_fetch.py pip                              pip into this virtual environment (Debian's Python without ensurepip)
+pypi_fetch.py sdist NAME VERSION FOLDER        a source archive, checked by its SHA-256
 """
 
 import hashlib

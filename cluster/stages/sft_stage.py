@@ -7,7 +7,6 @@ import orjson
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext
-from trainers.model_paths import resolve_model_path
 from trainers.sample_building import sft_sample
 from trainers.sft_loop import run_sft
 from trainers.train_sample import TrainSample
@@ -28,9 +27,7 @@ async def fine_tune(context: StageContext) -> dict[str, Any]:
     """Train, then export hf/sft."""
     config = context.config.sft
     samples = curated_samples(context)
-    run = await TrainingRun.begin(
-        context, "sft", resolve_model_path(config.model.path), config.optimizer, config.learner, config.num_steps
-    )
+    run = await TrainingRun.begin(context, "sft", context.fleet.base_model, config.optimizer, config.learner, config.num_steps)
     await run_sft(config, samples, run, run.start_step, context.config.seed, run.on_step("loss"))
     await run.finish()
     return {"samples": len(samples), "steps": config.num_steps, **run.summary("loss")}

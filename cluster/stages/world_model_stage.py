@@ -9,7 +9,6 @@ from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext, StageError
 from envpool.chat_format import ChatFormat
-from trainers.model_paths import resolve_model_path
 from trainers.sft_loop import run_sft
 from trainers.train_sample import TrainSample
 from verifier.reward import ScoredTrajectory
@@ -44,8 +43,9 @@ async def train_world_model(context: StageContext) -> dict[str, Any]:
     if not reports:
         raise StageError("no graded trajectory with a context to learn from; is verifier.collect_context on?")
     samples = [report_train_sample(report, context.fleet.chat) for report in reports]
-    base = resolve_model_path(context.config.model.path)
-    run = await TrainingRun.begin(context, "world-model", base, config.optimizer, config.learner, config.num_steps)
+    run = await TrainingRun.begin(
+        context, "world-model", context.fleet.base_model, config.optimizer, config.learner, config.num_steps
+    )
     await run_sft(config, samples, run, run.start_step, context.config.seed, run.on_step("loss"))
     await run.finish()
     return {
