@@ -114,7 +114,8 @@ class EnginePool:
         try:
             await asyncio.gather(*(pool._start_one(index) for index in range(len(handles))))
         except BaseException:
-            await pool.close()
+            for handle in handles:  # an engine that is still starting would hear `close` only afterwards
+                ray.kill(handle)
             raise
         return pool
 

@@ -113,7 +113,7 @@ class LearnerGroup:
             ]
             await group._all("start", arguments, START_S)
         except BaseException:
-            await group.close()
+            group._kill()
             raise
         return group
 
@@ -202,14 +202,14 @@ class LearnerGroup:
             return await asyncio.wait_for(waiting, timeout_s)
         except TimeoutError as error:
             reason = f"{what}: not finished within {timeout_s:g} s (learner.step_timeout_s)"
-            await self._kill()
+            self._kill()
             raise LearnerGroupError(reason) from error
         except RayError as error:
             reason = "died" if isinstance(error, RayActorError) else cause_of(error)
-            await self._kill()
+            self._kill()
             raise LearnerGroupError(f"{what}: learner rank {failed} of {len(refs)}: {reason}") from error
 
-    async def _kill(self) -> None:
+    def _kill(self) -> None:
         ranks, self.ranks = self.ranks, []
         for rank in ranks:
             ray.kill(rank)

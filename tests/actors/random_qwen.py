@@ -28,7 +28,9 @@ def write_random_qwen(folder: Path, seed: int, layers: int = 2, hidden: int = 64
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     byte_tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"})
+    )
     return folder
 
 
