@@ -18,7 +18,7 @@ setup(
     packages=[found for name in PACKAGES for found in (name, *(f"{name}.{sub}" for sub in find_packages(name)))],
     package_data={
         "trainers": ["tiny_base/*"],
-        "configs": ["yaml/*.yaml"],
+        "configs": ["yaml/*"],
         "cluster": ["images/*", "kuberay/*"],
     },
     install_requires=[
