@@ -122,14 +122,14 @@ class LearnerGroup:
 
         Returns the metrics of DeepSpeedLearner.train_step; they hold for the union of the samples.
         """
-        shares = split_by_tokens([len(sample.token_ids) for sample in samples], len(self.ranks))
+        shares = self._shares("train_step", samples)
         arguments = [("train_step", [samples[index] for index in share], loss) for share in shares]
         metrics: dict[str, float] = (await self._all("call", arguments, self._config.step_timeout_s))[0]
         return metrics
 
     async def token_logprobs(self, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """Log-prob of every token of every sample, in the order of `samples`; the first token's is 0."""
-        shares = split_by_tokens([len(sample.token_ids) for sample in samples], len(self.ranks))
+        shares = self._shares("token_logprobs", samples)
         arguments = [("token_logprobs", [samples[index] for index in share]) for share in shares]
         answers = await self._all("call", arguments, self._config.step_timeout_s)
         found = {index: row for share, rows in zip(shares, answers, strict=True) for index, row in zip(share, rows, strict=True)}
@@ -138,9 +138,8 @@ class LearnerGroup:
     async def sync_weights(self, engines: EnginePool, version: int) -> float:
         """Give the engines the present weights as policy `version`; returns seconds. The driver never holds the weights."""
         began = asyncio.get_running_loop().time()
+        self._require_open("sync_weights")
         refs = [rank.packed_weights.options(num_returns=2).remote(version) for rank in self.ranks]
-        if not refs:
-            raise LearnerGroupError("sync_weights: the learner group is closed")
         await self._finished([done for done, _ in refs], self._config.step_timeout_s, "packing weights")
         await engines.update_weights(refs[0][1], version)
         return asyncio.get_running_loop().time() - began
@@ -173,6 +172,7 @@ class LearnerGroup:
 
     async def _same(self, method: str, *args: Any) -> Any:
         """The same call on every rank; rank 0's answer."""
+        self._require_open(method)
         return (await self._all("call", [(method, *args)] * len(self.ranks), self._config.step_timeout_s))[0]
 
     async def _all(
@@ -180,8 +180,6 @@ class LearnerGroup:
     ) -> list[Any]:
         what = str(arguments[0][0]) if method == "call" else method
         ranks = self.ranks if ranks is None else ranks
-        if not ranks:
-            raise LearnerGroupError(f"{what}: the learner group is closed")
         refs = [getattr(rank, method).remote(*args) for rank, args in zip(ranks, arguments, strict=True)]
         return await self._finished(refs, timeout_s, what)
 
@@ -208,6 +206,14 @@ class LearnerGroup:
             reason = "died" if isinstance(error, RayActorError) else cause_of(error)
             self._kill()
             raise LearnerGroupError(f"{what}: learner rank {failed} of {len(refs)}: {reason}") from error
+
+    def _shares(self, what: str, samples: Sequence[TrainSample]) -> list[list[int]]:
+        self._require_open(what)
+        return split_by_tokens([len(sample.token_ids) for sample in samples], len(self.ranks))
+
+    def _require_open(self, what: str) -> None:
+        if not self.ranks:
+            raise LearnerGroupError(f"{what}: the learner group is closed")
 
     def _kill(self) -> None:
         ranks, self.ranks = self.ranks, []

@@ -1,0 +1,311 @@
+"""Engine, rollout worker and learner as real Ray actors: what they compute, how they fail, and that they leave nothing.
+
+One engine (10 to 20 s to start) serves the module; the tests run in order and the last ones break and close things.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pytest_asyncio
+import ray
+import torch
+from safetensors.numpy import load_file
+from transformers import Qwen2ForCausalLM
+
+from actors.engine_pool import EnginePool, RoutedGenerate
+from actors.learner_group import LearnerGroup, LearnerGroupError
+from actors.rollout_workers import RolloutWorkers
+from actors.weight_sync import WeightBuffer, WeightSyncError, pack_weights
+from cluster.ray_session import ray_session
+from configs.cluster_config import ClusterConfig
+from configs.model_config import EngineConfig
+from configs.optimizer_config import LearnerConfig, OptimizerConfig
+from configs.stage_loading import load_config
+from configs.tasks_config import MicroTasksConfig
+from envpool.image_cache import FolderImages
+from envpool.micro_tasks import generate_micro_tasks
+from envpool.policy import Completion, GenerateRequest, PolicyError
+from envpool.task import Task
+from envpool.trajectory import StopReason
+from envpool.turn_journal import read_journal
+from tests.actors.random_qwen import write_random_qwen
+from trainers.loss_spec import sft_loss_spec
+from trainers.train_sample import TrainSample
+
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+ENGINE = EngineConfig(kv_cache_gib=0.0625, request_timeout_s=60.0)
+END_OF_TURN = 258
+MARK = "SWE_TEST_MARK"
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def mark() -> Iterator[str]:
+    """A variable that every process started from here inherits, so that stragglers can be found."""
+    os.environ[MARK] = uuid.uuid4().hex
+    yield f"{MARK}={os.environ[MARK]}"
+    del os.environ[MARK]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("models")
+    return [write_random_qwen(root / f"seed_{seed}", seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def session(mark: str) -> Iterator[None]:
+    with ray_session(ClusterConfig(num_cpus=2, object_store_mib=100, min_free_memory_mib=2000)):
+        yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(session: None, models: list[Path]) -> AsyncIterator[EnginePool]:
+    pool = await EnginePool.start(str(models[0]), ENGINE, "float32")
+    yield pool
+    await pool.close()
+
+
+def _request(number: int, length: int = 40, max_tokens: int = 30, temperature: float = 0.7) -> GenerateRequest:
+    ids = np.random.default_rng(number).integers(0, 256, length, dtype=np.int32)
+    return GenerateRequest(f"session-{number}", (), ids, max_tokens, temperature, seed=number)
+
+
+def _expected(model: Path, request: GenerateRequest, token_ids: npt.NDArray[np.int32]) -> Floats:
+    """Log-probs of a completion under the sampling distribution, by transformers."""
+    network = Qwen2ForCausalLM.from_pretrained(model, dtype=torch.float32)
+    ids = torch.tensor(np.concatenate([request.prompt_ids, token_ids])).long()
+    with torch.no_grad():
+        logprobs = torch.log_softmax(network(ids[None]).logits[0] / request.temperature, dim=-1)
+    first = len(request.prompt_ids)
+    found: Floats = logprobs[first - 1 : -1].gather(1, ids[first:, None])[:, 0].numpy()
+    return found
+
+
+def _assert_sampled_from(model: Path, request: GenerateRequest, completion: Completion) -> None:
+    np.testing.assert_allclose(completion.rollout_logprobs, _expected(model, request, completion.token_ids), atol=1e-4)
+
+
+async def test_logprobs_are_those_of_the_sampling_distribution(pool: EnginePool, models: list[Path]) -> None:
+    requests = [_request(number) for number in range(4)]
+    completions = await asyncio.gather(*(map(pool.policy(), requests)))
+    for request, completion in zip(requests, completions, strict=True):
+        assert completion.token_ids.dtype == np.int32
+        assert completion.policy_versions.tolist() == [0] * len(completion.token_ids)
+        _assert_sampled_from(models[0], request, completion)
+    await _assert_weights_matter(models, requests[0], completions[0])
+
+
+async def _assert_weights_matter(models: list[Path], request: GenerateRequest, completion: Completion) -> None:
+    """The two models must be far apart, or the comparisons in this module prove nothing."""
+    gap = np.abs(_expected(models[1], request, completion.token_ids) - completion.rollout_logprobs)
+    assert gap.mean() > 0.5
+
+
+async def test_equal_seeds_give_equal_samples(pool: EnginePool) -> None:
+    policy = pool.policy()
+    first, second, other = await asyncio.gather(policy(_request(1)), policy(_request(1)), policy(_request(2)))
+    assert first.token_ids.tolist() == second.token_ids.tolist()
+    assert first.token_ids.tolist() != other.token_ids.tolist()
+
+
+async def test_a_completion_ends_with_the_end_of_turn_or_at_its_budget(pool: EnginePool) -> None:
+    policy = pool.policy()
+    completions = await asyncio.gather(*(policy(_request(100 + n, max_tokens=150, temperature=2.0)) for n in range(24)))
+    assert {completion.finish_reason for completion in completions} == {"stop", "length"}
+    for completion in completions:
+        ids = completion.token_ids.tolist()
+        assert (completion.finish_reason == "stop") == (ids[-1] == END_OF_TURN)
+        assert END_OF_TURN not in ids[:-1]
+        assert len(ids) == 150 or completion.finish_reason == "stop"
+
+
+async def test_prompts_split_over_engine_steps_do_not_break_seeded_sampling(pool: EnginePool, models: list[Path]) -> None:
+    requests = [_request(200 + number, length=300, max_tokens=3) for number in range(30)]  # 9,000 tokens, 4,096 a step
+    completions = await asyncio.gather(*(map(pool.policy(), requests)))
+    _assert_sampled_from(models[0], requests[-1], completions[-1])
+
+
+async def test_a_prompt_that_does_not_fit_is_one_line(pool: EnginePool) -> None:
+    with pytest.raises(PolicyError, match=r"^vLLM refused a prompt of 1100 tokens: ") as error:
+        await pool.policy()(_request(1, length=1100))
+    assert "\n" not in str(error.value)
+
+
+async def test_a_late_completion_is_a_policy_error_and_is_aborted(pool: EnginePool) -> None:
+    hasty = RoutedGenerate(pool.handles, request_timeout_s=0.05)
+    with pytest.raises(PolicyError, match=r"engine 0 gave no completion within 0.05 s \(engine.request_timeout_s\)"):
+        await hasty(_request(1, max_tokens=900))
+    assert len((await pool.policy()(_request(1))).token_ids) == 30
+
+
+async def test_damaged_or_foreign_weights_leave_the_old_ones_in_place(pool: EnginePool, models: list[Path]) -> None:
+    weights = load_file(models[1] / "model.safetensors")
+    good = pack_weights(weights, version=1)
+    data = good.data.copy()
+    data[-1] ^= 255
+    with pytest.raises(WeightSyncError, match="engine 0: weights of version 1 are corrupt"):
+        await pool.update_weights(WeightBuffer(1, good.checksum, data), 1)
+    del weights["model.norm.weight"]
+    with pytest.raises(WeightSyncError, match=r"engine 0: weights of version 1 lack parameter model.norm.weight"):
+        await pool.update_weights(pack_weights(weights, version=1), 1)
+    request = _request(3)
+    _assert_sampled_from(models[0], request, await pool.policy()(request))
+
+
+async def test_a_live_update_splits_running_completions_by_version(pool: EnginePool, models: list[Path]) -> None:
+    policy = pool.policy()
+    await policy(_request(5))  # its prompt is in the prefix cache, computed by the old weights
+    requests = [_request(300 + number, max_tokens=600) for number in range(12)]
+    running = [asyncio.create_task(policy(request)) for request in requests]
+    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    await pool.update_weights(pack_weights(load_file(models[1] / "model.safetensors"), version=1), 1)
+    completions = await asyncio.gather(*running)
+    split = [(r, c) for r, c in zip(requests, completions, strict=True) if set(c.policy_versions.tolist()) == {0, 1}]
+    assert len(split) >= 2
+    for request, completion in split:
+        old = completion.policy_versions == 0
+        assert old.tolist() == sorted(old.tolist(), reverse=True)
+        expected = np.where(old, *(_expected(model, request, completion.token_ids) for model in models))
+        np.testing.assert_allclose(completion.rollout_logprobs, expected, atol=1e-4)
+    again = _request(5)  # the cached prefix of the old weights must not be used
+    _assert_sampled_from(models[1], again, await policy(again))
+    assert (await pool.stats())[0]["policy_version"] == 1
+
+
+async def test_one_engine_serves_another_model_of_its_architecture(pool: EnginePool, models: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(WeightSyncError, match=r"engine 0: weights in .* have parameter model.layers.2.input_layernorm.weight"):
+        await pool.load_model(str(write_random_qwen(tmp_path / "deeper", 0, layers=3)), 2)
+    await pool.load_model(str(models[0]), 2)
+    request = _request(6)
+    completion = await pool.policy()(request)
+    assert completion.policy_versions.tolist() == [2] * len(completion.token_ids)
+    _assert_sampled_from(models[0], request, completion)
+
+
+@pytest.fixture(scope="module")
+def micro_task(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Path]:
+    root = tmp_path_factory.mktemp("images")
+    made = next(generate_micro_tasks(MicroTasksConfig(num_train=1, num_heldout=0), seed=0))
+    FolderImages(root).add(made.task.problem.image.removeprefix("folder:"), made.files)
+    return made.task, root
+
+
+async def test_a_worker_plays_groups_by_a_teacher_and_by_the_engine(
+    pool: EnginePool, models: list[Path], micro_task: tuple[Task, Path], tmp_path: Path
+) -> None:
+    task, images = micro_task
+    config = load_config(None, ["sandbox.isolation=none", "sandbox.num_sandboxes=4", "rollout.episode.max_turns=6"])
+    workers = await RolloutWorkers.start(config, str(models[0]), str(images), str(tmp_path / "journal"))
+    try:
+        await workers.connect(pool.handles)
+        taught, sampled = await asyncio.gather(
+            workers.play_group(task, "careful", 4, temperature=1.0, seed=0),
+            workers.play_group(task, "engine", 2, temperature=1.0, seed=0),
+        )
+        with pytest.raises(PolicyError, match="no policy 'nobody' here; there are careful, "):
+            await workers.play_group(task, "nobody", 1, temperature=1.0, seed=0)
+        stats = (await workers.stats())[0]
+    finally:
+        await workers.close()
+    assert [member.trajectory.sample_index for member in taught.members] == [0, 1, 2, 3]
+    assert taught.lost == sampled.lost == ()
+    assert any(m.resolved and m.reward.value == 1.0 for m in taught.members)
+    assert all(m.trajectory.stop_reason in StopReason for m in sampled.members)
+    turn = sampled.members[0].trajectory.turns[0]
+    assert np.isfinite(turn.rollout_logprobs).all()
+    assert turn.policy_versions.tolist() == [2] * len(turn.completion_ids)
+    num_turns = sum(len(m.trajectory.turns) for group in (taught, sampled) for m in group.members)
+    assert len(list(read_journal(tmp_path / "journal/worker_0.jsonl"))) == num_turns
+    assert stats["active"] == 0
+    assert stats["started"] >= 6
+
+
+def _sample(number: int, length: int) -> TrainSample:
+    ids = np.random.default_rng(number).integers(0, 256, length, dtype=np.int32)
+    mask = np.ones(length, np.int8)
+    zeros = np.zeros(length, np.float32)
+    return TrainSample(ids, mask, zeros, zeros, np.zeros(length, np.int32), f"task-{number}")
+
+
+async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
+    pool: EnginePool, models: list[Path], tmp_path: Path
+) -> None:
+    learner = LearnerConfig(num_ranks=2, num_threads=1, step_timeout_s=60.0)
+    optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant")
+    group = await LearnerGroup.start(str(models[0]), "float32", optimizer, learner, num_steps=4, seed=0)
+    try:
+        samples = [_sample(number, length) for number, length in enumerate([30, 10, 20])]
+        losses = [(await group.train_step(samples, sft_loss_spec(0.0)))["loss"] for _ in range(2)]
+        assert losses[1] < losses[0]
+        before = await group.token_logprobs(samples)
+        assert [len(row) for row in before] == [30, 10, 20]
+        assert await group.sync_weights(pool, 7) > 0
+        await group.save(tmp_path / "step_2", {"step": 2})
+        await group.export(tmp_path / "hf")
+        request = _request(8)
+        completion = await pool.policy()(request)
+        assert set(completion.policy_versions.tolist()) == {7}
+        _assert_sampled_from(tmp_path / "hf", request, completion)
+        await group.reset(str(models[1]), optimizer, 4)
+        assert await group.load(tmp_path / "step_2") == {"step": 2}
+        for row, restored in zip(before, await group.token_logprobs(samples), strict=True):
+            np.testing.assert_allclose(restored, row, atol=1e-5)
+        ray.kill(group.ranks[1])
+        with pytest.raises(LearnerGroupError, match="train_step: learner rank 1 of 2: died"):
+            await group.train_step(samples, sft_loss_spec(0.0))
+        with pytest.raises(LearnerGroupError, match="the learner group is closed"):
+            await group.train_step(samples, sft_loss_spec(0.0))
+    finally:
+        await group.close()
+    await _assert_engine_comes_back(pool, tmp_path / "hf")
+
+
+async def _assert_engine_comes_back(pool: EnginePool, newest: Path) -> None:
+    """A dead engine is a PolicyError for who waits; revived, it holds the newest weights although the learner is gone."""
+    policy = pool.policy()
+    running = [asyncio.create_task(policy(_request(400 + number, max_tokens=900))) for number in range(8)]
+    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    ray.kill(pool.handles[0], no_restart=False)
+    outcomes = await asyncio.gather(*running, return_exceptions=True)
+    broken = [outcome for outcome in outcomes if isinstance(outcome, PolicyError)]
+    assert {str(error) for error in broken} == {"engine 0 died; its requests are lost"}
+    assert await pool.revive() == 1
+    request = _request(10)
+    completion = await policy(request)
+    assert set(completion.policy_versions.tolist()) == {7}
+    _assert_sampled_from(newest, request, completion)
+
+
+async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> None:
+    await pool.close()
+    ray.shutdown()
+    for _ in range(100):
+        left = _processes_with(mark)
+        if not left:
+            break
+        await asyncio.sleep(0.1)
+    assert left == []
+    assert _weight_files() == []
+
+
+def _weight_files() -> list[Path]:
+    return list(Path("/dev/shm").glob("swe-weights-*"))
+
+
+def _processes_with(mark: str) -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(folder.name) != os.getpid() and mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+        except OSError:  # it ended meanwhile
+            continue
+    return found
