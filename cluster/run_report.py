@@ -90,6 +90,8 @@ def percent(estimate: list[float], sign: str = "") -> str:
     >>> percent([0.5, 0.4, 0.6])
     '50.0 % [40.0, 60.0]'
     """
+    if any(number is None or number != number for number in estimate):
+        return "undefined"
     value, low, high = (100 * number for number in estimate)
     return f"{value:{sign}.1f} % [{low:{sign}.1f}, {high:{sign}.1f}]"
 

@@ -1,6 +1,7 @@
 """Test-time scaling: the reward model chooses among K candidates per held-out task; real outcomes only evaluate the choice."""
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
@@ -117,16 +118,17 @@ def scorer_quality(judged: list[list[JudgedCandidate]]) -> dict[str, float]:
 def closed_share_interval(
     tts: np.ndarray[Any, Any], pass_1: np.ndarray[Any, Any], pass_k: np.ndarray[Any, Any], num: int, seed: int
 ) -> list[float]:
-    """(TTS@K - pass@1) / (pass@K - pass@1) over tasks, with the 95 % interval of resampled tasks; [0, 0, 0] without a gap."""
+    """(TTS@K - pass@1) / (pass@K - pass@1) over tasks, with the 95 % interval of resampled tasks; NaN without a gap."""
     rng = np.random.default_rng(seed)
 
     def share(rows: np.ndarray[Any, Any]) -> float:
         gap = float(pass_k[rows].mean() - pass_1[rows].mean())
-        return float(tts[rows].mean() - pass_1[rows].mean()) / gap if gap > 0 else 0.0
+        return float(tts[rows].mean() - pass_1[rows].mean()) / gap if gap > 0 else math.nan
 
     everything = np.arange(len(tts))
     resampled = [share(rng.integers(0, len(tts), len(tts))) for _ in range(num)]
-    low, high = np.quantile(resampled, [0.025, 0.975])
+    defined = [value for value in resampled if not math.isnan(value)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (math.nan, math.nan)
     return [share(everything), float(low), float(high)]
 
 

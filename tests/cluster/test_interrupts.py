@@ -50,7 +50,12 @@ def start(words: list[str], environment: dict[str, str]) -> subprocess.Popen[str
 
 
 def test_ctrl_c_leaves_nothing_and_resume_plays_the_rest(tmp_path: Path, marked_environment: dict[str, str]) -> None:
-    settings = [f"tasks.micro.num_train={NUM_TASKS}", "tasks.micro.num_heldout=1", "sandbox.isolation=none", "rollout.concurrency=4"]
+    settings = [
+        f"tasks.micro.num_train={NUM_TASKS}",
+        "tasks.micro.num_heldout=1",
+        "sandbox.isolation=none",
+        "rollout.concurrency=4",
+    ]
     made = start(["tasks", f"runs_dir={tmp_path}", *settings], marked_environment)
     assert made.wait(100) == 0, made.communicate()[0]
     run = next(tmp_path.iterdir())
