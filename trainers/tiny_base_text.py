@@ -246,11 +246,11 @@ def arithmetic_document(rng: random.Random) -> list[Segment]:
 
 
 DOCUMENTS: tuple[tuple[Callable[[random.Random], list[Segment]], float], ...] = (
-    (module_document, 0.52),
-    (change_document, 0.22),
-    (repeat_document, 0.12),
-    (recall_document, 0.08),
-    (arithmetic_document, 0.06),
+    (module_document, 0.45),
+    (change_document, 0.17),
+    (repeat_document, 0.18),
+    (recall_document, 0.15),
+    (arithmetic_document, 0.05),
 )
 
 
