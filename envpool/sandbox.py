@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class ExecResult:
-    """The outcome of one command. `exit_code` is 124 when `timed_out`; `output` is stdout and stderr, decoded with replacement."""
+    """The outcome of one command. `exit_code` is 124 when `timed_out`; `output` is stdout and stderr, invalid UTF-8 replaced."""
 
     exit_code: int
     output: str

@@ -1,10 +1,10 @@
 """What can break around an agent. The agent's own failures are values, never these.
 
-    SandboxError                 retried in a fresh sandbox, then the episode is left out of its group and counted
-    ├── ImageMissingError        not retried: no such image here
-    ├── SandboxStartError        the engine could not start one (also TimeoutError-like: a deadline passed)
-    ├── SandboxLostError         it died under us: killed, out of memory, daemon gone
-    └── SandboxUnavailableError  no engine answers, or the pool is closed
+SandboxError                 retried in a fresh sandbox, then the episode is left out of its group and counted
+├── ImageMissingError        not retried: no such image here
+├── SandboxStartError        the engine could not start one (also TimeoutError-like: a deadline passed)
+├── SandboxLostError         it died under us: killed, out of memory, daemon gone
+└── SandboxUnavailableError  no engine answers, or the pool is closed
 """
 
 

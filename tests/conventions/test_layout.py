@@ -13,7 +13,7 @@ PACKAGES = ("configs", "envpool", "verifier", "trainers", "actors", "cluster", "
 FORBIDDEN_NAMES = {"utils", "common", "base", "core", "helpers", "manager", "types", "misc"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 70
-MOCKS = ("unittest" + ".mock", "monkeypatch" + ".setattr")
+MOCKS = ("unittest" + ".mock", "Magic" + "Mock")
 
 
 def modules() -> list[Path]:
