@@ -2,6 +2,7 @@ import asyncio
 import subprocess
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -61,7 +62,7 @@ async def test_every_fault(backend: DockerBackend, calc_image: str) -> None:
             await works(sandbox)
             await sandbox.close()
         except Exception as error:
-            failed[name] = repr(error)
+            failed[name] = "".join(traceback.format_exception(error)[-2:])
 
     await asyncio.gather(*(survive(name) for name in FAULTS))
     assert failed == {}
