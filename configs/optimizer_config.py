@@ -27,7 +27,7 @@ class LearnerConfig:
     """Data-parallel ranks in one placement group."""
     zero_stage: int = 1
     """DeepSpeed ZeRO stage 1 to 3."""
-    tokens_per_micro_batch: int = 4096
+    tokens_per_micro_batch: int = 2048
     """Padded tokens of one forward pass."""
     num_threads: int = 2
     """CPU threads of one rank."""

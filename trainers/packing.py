@@ -1,8 +1,9 @@
 """From samples to tensors: micro-batches of right-padded rows of similar length. Torch starts here.
 
 Padded rows need no attention mask: attention is causal and the padding comes last, so no real token sees it, and no row sees
-another. Sorted by length, little is padded (a few per cent at the lengths of a step); a packed row with a block mask costs
-attention quadratic in the row (see benchmarks in tests/trainers/test_packing.py's docstring for the measured difference).
+another. Sorted by length, 5 to 10 % is padding. Packed rows with a block mask cost attention quadratic in the row: measured on
+one CPU thread (0.9 M parameters, samples of 100 to 300 tokens, benchmarks/learner_speed.py) padded rows make 7,500 tokens per
+CPU second at 2,048 tokens a micro-batch, packed rows 6,200 at 1,024 and 2,400 at 4,096.
 """
 
 from collections.abc import Callable, Sequence

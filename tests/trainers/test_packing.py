@@ -1,8 +1,4 @@
-"""Packing: literal tensors, and the same loss and gradient however the samples are split.
-
-Padded rows sorted by length against packed rows with a block mask (model of 0.85 M parameters, 128 samples of 100 to 300 tokens,
-4,096 tokens a micro-batch, 2 CPU threads): see benchmarks/packing_speed.py.
-"""
+"""Packing: literal tensors, and the same loss and gradient however the samples are split (speed: benchmarks/learner_speed.py)."""
 
 import numpy as np
 import pytest
