@@ -193,7 +193,7 @@ class EnginePool:
 
     async def _restart(self, index: int, newest: tuple[str, Any, int] | None = None) -> None:
         handle = self.handles[index]
-        ray.kill(handle, no_restart=False)  # Ray starts a fresh process behind the same handle
+        await self._fresh_process(index)
         await self._start_one(index)
         newest = newest or self._newest
         if newest is not None:
@@ -202,6 +202,26 @@ class EnginePool:
                 await asyncio.wait_for(arrives(getattr(handle, method).remote(source, version)), UPDATE_S)
             except (RayError, TimeoutError) as error:
                 raise PolicyError(f"engine {index} came back but did not take version {version}: {cause_of(error)}") from error
+
+    async def _fresh_process(self, index: int) -> None:
+        """Wait until a process without an engine answers: Ray starts one behind the same handle when the old one is gone."""
+        handle = self.handles[index]
+        ended = False
+        deadline = time.monotonic() + self._engine.start_timeout_s
+        while time.monotonic() < deadline:
+            try:
+                if not await asyncio.wait_for(arrives(handle.is_started.remote()), PING_S):
+                    return
+                stuck = True
+            except TimeoutError:
+                stuck = True
+            except RayError:
+                stuck = False
+            if stuck and not ended:
+                ray.kill(handle, no_restart=False)
+                ended = True
+            await asyncio.sleep(0.2)
+        raise PolicyError(f"engine {index} died and did not come back within {self._engine.start_timeout_s:g} s")
 
 
 def as_policy_error(error: RayError, who: str) -> PolicyError:

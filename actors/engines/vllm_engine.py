@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.process_output import OutputMark
 from actors.weight_sync import (
     WeightBuffer,
     WeightSyncError,
@@ -26,6 +27,7 @@ from configs.model_config import EngineConfig
 from envpool.policy import Completion, FinishReason, IntArray, PolicyError
 
 END_OF_TURN = "<|im_end|>"
+NOT_STARTED = "not started"
 
 _EVERY_ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
 _CPU_ENV = {
@@ -41,7 +43,7 @@ class VLLMEngine:
 
     def __init__(self) -> None:
         self._llm: Any = None
-        self._broken = "not started"
+        self._broken = NOT_STARTED
         self._version = 0
         self._expected: dict[str, tuple[int, ...]] = {}
         self._architecture: dict[str, Any] = {}
@@ -58,6 +60,7 @@ class VLLMEngine:
         """
         started = time.monotonic()
         folder = Path(model_dir)
+        output = OutputMark()
         try:
             self._expected = shapes_of_files(weight_files(folder))
             self._architecture = _architecture(folder)
@@ -68,7 +71,8 @@ class VLLMEngine:
             await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # whatever vLLM raised ends the start with one line
-            raise PolicyError(f"vLLM engine did not start on {folder}: {type(error).__name__}: {_first_line(error)}") from error
+            reason = output.first_error() or f"{type(error).__name__}: {_first_line(error)}"
+            raise PolicyError(f"vLLM engine did not start on {folder}: {reason}") from error
         self._broken = ""
         self._start_s = time.monotonic() - started
         return self._start_s
@@ -159,6 +163,10 @@ class VLLMEngine:
             "num_tokens": self._num_tokens,
             "start_s": self._start_s,
         }
+
+    async def is_started(self) -> bool:
+        """False in a process that has no engine yet; True also when its engine broke."""
+        return self._broken != NOT_STARTED
 
     async def close(self) -> None:
         """End the engine's processes. Idempotent."""

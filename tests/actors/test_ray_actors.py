@@ -40,7 +40,7 @@ from trainers.train_sample import TrainSample
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
-ENGINE = EngineConfig(kv_cache_gib=0.0625, request_timeout_s=60.0)
+ENGINE = EngineConfig(kv_cache_gib=0.0625, max_model_len=2048, request_timeout_s=60.0)
 END_OF_TURN = 258
 MARK = "SWE_TEST_MARK"
 Floats = npt.NDArray[np.float32]
@@ -134,8 +134,8 @@ async def test_prompts_split_over_engine_steps_do_not_break_seeded_sampling(pool
 
 
 async def test_a_prompt_that_does_not_fit_is_one_line(pool: EnginePool) -> None:
-    with pytest.raises(PolicyError, match=r"^vLLM refused a prompt of 1100 tokens: ") as error:
-        await pool.policy()(_request(1, length=1100))
+    with pytest.raises(PolicyError, match=r"^vLLM refused a prompt of 2100 tokens: ") as error:
+        await pool.policy()(_request(1, length=2100))
     assert "\n" not in str(error.value)
 
 
@@ -202,7 +202,10 @@ async def test_a_worker_plays_groups_by_a_teacher_and_by_the_engine(
     pool: EnginePool, models: list[Path], micro_task: tuple[Task, Path], tmp_path: Path
 ) -> None:
     task, images = micro_task
-    config = load_config(None, ["sandbox.isolation=none", "sandbox.num_sandboxes=4", "rollout.episode.max_turns=6"])
+    # One token is one byte here: a tool call takes a few hundred.
+    episode = ("max_turns=6", "max_tokens=2000", "max_tokens_per_turn=280")
+    overrides = ["sandbox.isolation=none", "sandbox.num_sandboxes=4", *(f"rollout.episode.{knob}" for knob in episode)]
+    config = load_config(None, overrides)
     workers = await RolloutWorkers.start(config, str(models[0]), str(images), str(tmp_path / "journal"))
     try:
         await workers.connect(pool.handles)
@@ -249,11 +252,11 @@ async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
         assert [len(row) for row in before] == [30, 10, 20]
         assert await group.sync_weights(pool, 7) > 0
         await group.save(tmp_path / "step_2", {"step": 2})
-        await group.export(tmp_path / "hf")
+        await group.export(trained)
         request = _request(8)
         completion = await pool.policy()(request)
         assert set(completion.policy_versions.tolist()) == {7}
-        _assert_sampled_from(tmp_path / "hf", request, completion)
+        _assert_sampled_from(trained, request, completion)
         await group.reset(str(models[1]), optimizer, 4)
         assert await group.load(tmp_path / "step_2") == {"step": 2}
         for row, restored in zip(before, await group.token_logprobs(samples), strict=True):
@@ -265,11 +268,10 @@ async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
             await group.train_step(samples, sft_loss_spec(0.0))
     finally:
         await group.close()
-    await _assert_engine_comes_back(pool, tmp_path / "hf")
 
 
-async def _assert_engine_comes_back(pool: EnginePool, newest: Path) -> None:
-    """A dead engine is a PolicyError for who waits; revived, it holds the newest weights although the learner is gone."""
+async def test_a_dead_engine_comes_back_with_the_newest_weights(pool: EnginePool, trained: Path) -> None:
+    """Those of the learner, although that is gone: the pool holds the last buffer."""
     policy = pool.policy()
     running = [asyncio.create_task(policy(_request(400 + number, max_tokens=900))) for number in range(8)]
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -281,7 +283,7 @@ async def _assert_engine_comes_back(pool: EnginePool, newest: Path) -> None:
     request = _request(10)
     completion = await policy(request)
     assert set(completion.policy_versions.tolist()) == {7}
-    _assert_sampled_from(newest, request, completion)
+    _assert_sampled_from(trained, request, completion)
 
 
 async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> None:
