@@ -1,4 +1,4 @@
-"""What a child process said when it failed. vLLM's engine core dies in its own process and the parent only learns that it died."""
+"""What a child process said when it failed. vLLM's engine core dies in its own process, its parent only learns that."""
 
 import os
 import re

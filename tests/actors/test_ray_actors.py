@@ -238,8 +238,14 @@ def _sample(number: int, length: int) -> TrainSample:
     return TrainSample(ids, mask, zeros, zeros, np.zeros(length, np.int32), f"task-{number}")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the learner's test exports its model."""
+    return tmp_path_factory.mktemp("trained") / "hf"
+
+
 async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
-    pool: EnginePool, models: list[Path], tmp_path: Path
+    pool: EnginePool, models: list[Path], trained: Path, tmp_path: Path
 ) -> None:
     learner = LearnerConfig(num_ranks=2, num_threads=1, step_timeout_s=60.0)
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant")
