@@ -1,8 +1,8 @@
 """Scripted teachers of different quality for the micro tasks: they read what the agent reads and never the oracle.
 
-A teacher is a Markov chain over the conversation: view the module, change the operator of the function the issue names, perhaps
-run the visible test, perhaps retry with another operator, submit. Its knobs are probabilities, its dice depend on the request's
-session and seed only. To add one: a line in `TEACHERS`.
+A teacher is a Markov chain over the conversation: view the module, quote the function that the issue names and change its
+operator, perhaps run the visible test, perhaps retry with another operator, submit. Its knobs are probabilities, its dice
+depend on the request's session and seed only. To add one: a line in `TEACHERS`.
 """
 
 import random
@@ -44,7 +44,9 @@ class ScriptedTeacher:
         if rng.random() < self.p_format_error:
             return "let me look"
         state = read_conversation(messages)
-        return render_action(self._next_call(state, rng))
+        call = self._next_call(state, rng)
+        first_edit = "old_str" in call.arguments and len(state.operators) == 1
+        return (state.definition + "\n" if first_edit else "") + render_action(call)
 
     def _next_call(self, state: "Conversation", rng: random.Random) -> ToolCall:
         path = f"{state.module}.py"
@@ -81,6 +83,12 @@ class Conversation:
     arguments: tuple[str, str] | None
     operators: tuple[str, ...]
     last_observation: str
+
+    @property
+    def definition(self) -> str:
+        """The function as the file first showed it: what a teacher quotes before its first edit."""
+        a, b = self.arguments or ("", "")
+        return f"def {self.function}({a}, {b}):\n    return {a} {self.operators[0]} {b}"
 
 
 def read_conversation(messages: Sequence[Message]) -> Conversation:

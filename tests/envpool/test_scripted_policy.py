@@ -15,6 +15,7 @@ MODULE = "def scale_price(a, b):\n    return a + b\n\n\ndef merge_area(w, h):\n 
 VIEW = "<function=str_replace_editor>\n<parameter=command>view</parameter>\n<parameter=path>shapes.py</parameter>\n</function>"
 TEST = "<function=execute_bash>\n<parameter=command>python3 test_shapes.py</parameter>\n</function>"
 SUBMIT = "<function=submit>\n</function>"
+QUOTE = "def merge_area(w, h):\n    return w - h\n"
 PERFECT = ScriptedTeacher(p_right_guess=1.0, p_verify=1.0, p_retry=1.0)
 
 
@@ -36,7 +37,7 @@ def say(teacher: ScriptedTeacher, messages: tuple[Message, ...], seed: int = 0) 
 
 def test_a_perfect_teacher_views_edits_tests_and_submits() -> None:
     steps = [(VIEW, MODULE), (edit("w - h", "w * h"), "edited"), (TEST, "passed")]
-    expected = [VIEW, edit("w - h", "w * h"), TEST, SUBMIT]
+    expected = [VIEW, QUOTE + edit("w - h", "w * h"), TEST, SUBMIT]
     assert [say(PERFECT, conversation(ISSUE, *steps[:count])) for count in range(4)] == expected
 
 
@@ -48,7 +49,7 @@ def test_it_retries_with_operators_that_were_not_tried() -> None:
 
 def test_it_edits_again_when_the_line_was_not_found() -> None:
     steps = ((VIEW, MODULE), (edit("h - w", "w * h"), "old_str not found"))
-    assert say(PERFECT, conversation(ISSUE, *steps)) == edit("w - h", "w * h")
+    assert say(PERFECT, conversation(ISSUE, *steps)) == QUOTE + edit("w - h", "w * h")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_it_edits_again_when_the_line_was_not_found() -> None:
             ((VIEW, MODULE), (edit("w - h", "w + h"), "edited"), (TEST, "failed merge_area\nexit 1")),
             SUBMIT,
         ),
-        (ScriptedTeacher(1.0, 1.0, 1.0, p_slip=1.0), ((VIEW, MODULE),), edit("h - w", "w * h")),
+        (ScriptedTeacher(1.0, 1.0, 1.0, p_slip=1.0), ((VIEW, MODULE),), QUOTE + edit("h - w", "w * h")),
         (ScriptedTeacher(1.0, 1.0, 1.0, p_format_error=1.0), (), "let me look"),
     ],
     ids=["no verification", "no retry", "slip", "format error"],
@@ -71,7 +72,7 @@ def test_knobs(teacher: ScriptedTeacher, steps: tuple[tuple[str, str], ...], exp
 
 def test_a_teacher_that_cannot_read_guesses_any_other_operator() -> None:
     answers = {say(ScriptedTeacher(0.0, 1.0, 1.0), conversation(ISSUE, (VIEW, MODULE)), seed) for seed in range(60)}
-    assert answers == {edit("w - h", f"w {operator} h") for operator in ("+", "*", "//", "%")}
+    assert answers == {QUOTE + edit("w - h", f"w {operator} h") for operator in ("+", "*", "//", "%")}
 
 
 def test_read_conversation() -> None:
@@ -106,7 +107,7 @@ async def test_policy_is_deterministic_in_session_and_seed() -> None:
 async def test_policy_respects_max_tokens() -> None:
     completion = await ScriptedPolicy(PERFECT, char_ids)(request(max_tokens=5))
     assert completion.finish_reason == "length"
-    assert completion.token_ids.tolist() == [*map(ord, "<func")]
+    assert completion.token_ids.tolist() == [*map(ord, "def m")]
 
 
 def test_teachers_differ_and_call_tools_that_parse() -> None:
