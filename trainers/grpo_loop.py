@@ -20,6 +20,9 @@ from verifier.reward import Group
 
 logger = logging.getLogger(__name__)
 
+CANCEL_S = 60.0
+"""Cancelled rollouts have this long to close their sandboxes."""
+
 Sampler = Callable[[int], list[str]]
 """Task ids of a step, the same whenever it is asked: a resumed run sees the order of an unbroken one."""
 
@@ -169,4 +172,10 @@ def _why_nothing(step: int, late: int, failed: list[asyncio.Task[Group]], groups
 async def _cancel(tasks: list[asyncio.Task[Group]]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_S)
+        for task in stubborn:
+            logger.error("%s does not end %g s after it was cancelled and is left behind", task.get_name(), CANCEL_S)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # seen, so that asyncio does not complain about it

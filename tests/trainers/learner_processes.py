@@ -45,7 +45,7 @@ def train(model: Path, work: Path, stage: int, rank: int, world_size: int, port:
 
 
 def run_ranks(model: Path, work: Path, stages: list[int], port: int, world_size: int) -> list[list[dict[str, Any]]]:
-    """What every rank saw, by rank and stage. The processes are ended when one fails or takes longer than 100 s."""
+    """What every rank saw, by rank and stage. The processes are ended when one fails or takes longer than 150 s."""
     arguments = [str(model), str(work), ",".join(map(str, stages)), str(world_size), str(port)]
     command = [sys.executable, "-m", "tests.trainers.learner_processes"]
     ranks = [
@@ -53,7 +53,7 @@ def run_ranks(model: Path, work: Path, stages: list[int], port: int, world_size:
         for rank in range(world_size)
     ]
     try:
-        outputs = [rank.communicate(timeout=100) for rank in ranks]
+        outputs = [rank.communicate(timeout=150) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

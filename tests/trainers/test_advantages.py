@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainers.golden_vectors import golden_cases
@@ -34,6 +34,7 @@ def test_group_mean_literals() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
+@settings(deadline=None)
 @given(rewards=rewards_lists, seed=st.integers(0, 99))
 def test_permuting_a_group_permutes_its_advantages(name: str, rewards: list[float], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(rewards))
@@ -41,6 +42,7 @@ def test_permuting_a_group_permutes_its_advantages(name: str, rewards: list[floa
     assert np.allclose(ADVANTAGES[name](np.array(rewards)[order]), direct[order], atol=1e-6)
 
 
+@settings(deadline=None)
 @given(rewards=rewards_lists, shift=st.floats(-5, 5))
 def test_leave_one_out_ignores_a_constant_and_sums_to_zero(rewards: list[float], shift: float) -> None:
     direct = ADVANTAGES["leave_one_out"](np.array(rewards))
