@@ -4,8 +4,8 @@ Builds the tokenizer, trains a Qwen2-architecture model of about a million param
 (trainers.tiny_base_text) and writes a Hugging Face folder. Hidden matrices are trained with Muon, embeddings, norms and biases
 with AdamW; the learning rate falls linearly to zero over the CPU time that is given (wall time would depend on what else runs).
 
-Copying needs a head that looks at the previous token and one that builds on it; random weights find the first only after millions
-of tokens. Qwen2's query and key biases with rotary positions can state such a head directly, so the run starts with three.
+Copying needs a head that looks at the previous token and one that builds on it; random weights found them only after many
+millions of tokens. Qwen2's query and key biases with rotary positions can state such heads directly, so the run starts with them.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from trainers.tiny_base_tokenizer import build_tokenizer, save_tokenizer
 
 ROW_TOKENS = 320
 ROWS = 10
+PREVIOUS_TOKEN_HEADS = ((0, 1), (1, 2))  # head of layer 0, how many tokens back
+PEAK, PAIRS = 6.0, 6  # attention score of one rotary pair at its peak; the fastest pairs, which tell neighbours apart
+CHANNEL_GAIN, MATCH_GAIN, COPY_GAIN, OUTPUT_SCALE = 0.2, 2.2, 0.6, 0.05
 MATRIX_RATE, VECTOR_RATE, WARMUP_SHARE = 4e-3, 2e-3, 0.02
 
 
@@ -42,33 +45,60 @@ def tiny_config(vocab_size: int) -> Qwen2Config:
         bos_token_id=None,
         eos_token_id=2,
         pad_token_id=0,
-        initializer_range=0.04,
+        initializer_range=0.08,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         dtype="float32",
     )
 
 
-PREVIOUS_TOKEN_HEADS = ((0, 0, 1), (0, 1, 2), (1, 0, 1))  # layer, head, how many tokens back
-PEAK, PAIRS = 5.0, 6  # attention score of one rotary pair at its peak; the fastest pairs, which tell neighbours apart
+def seed_induction_heads(model: Qwen2ForCausalLM) -> None:
+    """Starts the first two layers as copying circuits; training changes them like any other weight.
 
-
-def seed_previous_token_heads(model: Qwen2ForCausalLM) -> None:
-    """Sets query and key biases so that the heads of PREVIOUS_TOKEN_HEADS attend a fixed number of tokens back.
-
-    With constant query R(-back) u and key u, rotary attention scores depend on the distance alone and peak at `back`.
+    Layer 0: head 0 attends one token back, head 1 two tokens back (PREVIOUS_TOKEN_HEADS), and each writes what it sees through
+    the projection `match` into a channel of its own. Layer 1: heads 0 and 1 attend where the token before is the current token
+    and copy what stands there; heads 2 and 3 where the token two back is the token before the current one (`key: value` ...
+    `key: `). Content is matched in the slow rotary pairs only: the fast ones turn with the distance.
     """
     config = model.config
-    size = config.hidden_size // config.num_attention_heads
-    half = size // 2
-    speeds = 1.0 / (config.rope_parameters["rope_theta"] ** (torch.arange(0, size, 2).float() / size))
-    amplitude = torch.zeros(half)
+    width, size = config.hidden_size, config.hidden_size // config.num_attention_heads
+    first, second = (model.model.layers[layer].self_attn for layer in (0, 1))
+    slow = torch.tensor([dim for dim in range(size) if dim % (size // 2) >= PAIRS])
+    match = torch.linalg.qr(torch.randn(width, len(slow)))[0].T
+    channels = torch.linalg.qr(torch.randn(width, 2 * len(slow)))[0].T.reshape(2, len(slow), width)
+    copied = torch.linalg.qr(torch.randn(width, width))[0].reshape(4, size, width)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(OUTPUT_SCALE)
+            layer.mlp.down_proj.weight.mul_(OUTPUT_SCALE)
+        for (head, back), channel in zip(PREVIOUS_TOKEN_HEADS, channels, strict=True):
+            _attend_back(first, head, back, size, config.rope_parameters["rope_theta"])
+            span = slice(head * size, (head + 1) * size)
+            first.v_proj.weight[span] = 0.0
+            first.v_proj.weight[head * size + slow] = match
+            first.o_proj.weight[:, span] = 0.0
+            first.o_proj.weight[:, head * size + slow] = CHANNEL_GAIN * channel.T
+        readings = ((match, channels[0]), (match, channels[0]), (channels[0], channels[1]), (channels[0], channels[1]))
+        for head, (query, key) in enumerate(readings):
+            span = slice(head * size, (head + 1) * size)
+            for projection, reading in ((second.q_proj, query), (second.k_proj, key)):
+                projection.weight[span] *= 0.1
+                projection.weight[head * size + slow] = MATCH_GAIN * reading
+            second.v_proj.weight[span] = copied[head]
+            second.o_proj.weight[:, span] = COPY_GAIN * copied[head].T
+
+
+def _attend_back(attention: torch.nn.Module, head: int, back: int, size: int, rope_theta: float) -> None:
+    """Query and key biases that make a head attend `back` tokens back: with constant query R(-back) u and key u, rotary
+    attention scores depend on the distance alone and peak there."""
+    speeds = 1.0 / (rope_theta ** (torch.arange(0, size, 2).float() / size))
+    amplitude = torch.zeros(size // 2)
     amplitude[:PAIRS] = math.sqrt(PEAK * math.sqrt(size) / 2)
-    for layer, head, back in PREVIOUS_TOKEN_HEADS:
-        attention = model.model.layers[layer].self_attn
-        span = slice(head * size, (head + 1) * size)
-        cos, sin = torch.cos(-back * speeds), torch.sin(-back * speeds)
-        with torch.no_grad():
-            attention.k_proj.bias[span] = torch.cat([amplitude, amplitude])
-            attention.q_proj.bias[span] = torch.cat([amplitude * (cos - sin), amplitude * (cos + sin)])
+    span = slice(head * size, (head + 1) * size)
+    cos, sin = torch.cos(-back * speeds), torch.sin(-back * speeds)
+    for projection in (attention.q_proj, attention.k_proj):
+        projection.weight[span] *= 0.1
+    attention.k_proj.bias[span] = torch.cat([amplitude, amplitude])
+    attention.q_proj.bias[span] = torch.cat([amplitude * (cos - sin), amplitude * (cos + sin)])
 
 
 def sample_rows(tokenizer: Tokenizer, rng: random.Random, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +183,7 @@ def main() -> None:
     tokenizer = build_tokenizer()
     save_tokenizer(tokenizer, arguments.out)
     model = Qwen2ForCausalLM(tiny_config(tokenizer.get_vocab_size()))
-    seed_previous_token_heads(model)
+    seed_induction_heads(model)
     print(json.dumps({"parameters": sum(p.numel() for p in model.parameters())}), flush=True)
     train(model, tokenizer, arguments.minutes, arguments.seed, arguments.out)
 

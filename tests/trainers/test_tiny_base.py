@@ -21,7 +21,7 @@ from envpool.scripted_policy import TEACHERS
 from trainers.tiny_base_pretraining import (
     PREVIOUS_TOKEN_HEADS,
     sample_rows,
-    seed_previous_token_heads,
+    seed_induction_heads,
     tiny_config,
     weighted_loss,
 )
@@ -86,15 +86,18 @@ def test_training_text_holds_no_name_template_or_call_of_the_demo() -> None:
     assert "<issue>" not in text
 
 
-def test_previous_token_heads_look_back() -> None:
+def test_seeded_heads_look_back_and_find_the_earlier_occurrence() -> None:
     torch.manual_seed(0)
     config = tiny_config(TOKENIZER.get_vocab_size())
     config._attn_implementation = "eager"
     model = Qwen2ForCausalLM(config)
-    seed_previous_token_heads(model)
-    attentions = model(input_ids=torch.randint(0, 800, (1, 60)), output_attentions=True).attentions
-    for layer, head, back in PREVIOUS_TOKEN_HEADS:
-        assert attentions[layer][0, head, 50].argmax().item() == 50 - back
+    seed_induction_heads(model)
+    ids = torch.randperm(800)[:30].repeat(2)[None]
+    first, second, *_ = model(input_ids=ids, output_attentions=True).attentions
+    for head, back in PREVIOUS_TOKEN_HEADS:
+        assert first[0, head, 50].argmax().item() == 50 - back
+    # Position 50 repeats position 20: what came after it stands at 21.
+    assert [second[0, head, 50].argmax().item() for head in range(4)] == [21, 21, 21, 21]
 
 
 def test_loss_counts_weights_only() -> None:
