@@ -3,6 +3,9 @@
 A byte-level BPE without merges: a piece that is in the vocabulary is one token, any other piece is spelled in bytes, so every
 text survives a round trip. The pre-tokenizer splits white space, words, numbers and symbols apart, so that an identifier is the
 same token wherever it stands (what makes copying learnable).
+
+Load it with `tokenizers.Tokenizer.from_file` or `transformers.PreTrainedTokenizerFast.from_pretrained`: for a Qwen2 model,
+`AutoTokenizer` of transformers 5 ignores the pre-tokenizer in the file and puts Qwen's own in its place.
 """
 
 import json
