@@ -29,9 +29,11 @@ class ScriptedTeacher:
     p_right_guess: float
     """Takes the operator that an explicit issue names; otherwise, and for vague issues, any that was not tried."""
     p_verify: float
-    """Runs the visible test after an edit; otherwise submits at once."""
+    """Runs the visible test after the first edit; otherwise submits at once."""
     p_retry: float
     """Edits again after a failed test; otherwise submits."""
+    p_verify_again: float = 1.0
+    """Runs it after every later edit too."""
     p_remember: float = 1.0
     """A retry leaves out the operators that were tried; otherwise only the current one."""
     p_slip: float = 0.0
@@ -54,7 +56,8 @@ class ScriptedTeacher:
             return ToolCall("str_replace_editor", {"command": "view", "path": path})
         last = state.last_observation
         fresh_edit = last == _EDITED
-        if fresh_edit and rng.random() < self.p_verify:
+        first_edit = len(state.operators) == 2
+        if fresh_edit and rng.random() < (self.p_verify if first_edit else self.p_verify_again):
             return ToolCall("execute_bash", {"command": f"python3 test_{path}"})
         failed = last.startswith("failed") or "exit " in last
         if fresh_edit or last == "passed" or (failed and rng.random() >= self.p_retry):
@@ -140,7 +143,7 @@ class ScriptedPolicy:
 
 
 TEACHERS: dict[str, ScriptedTeacher] = {
-    "careful": ScriptedTeacher(p_right_guess=0.8, p_verify=0.9, p_retry=0.95),
-    "hasty": ScriptedTeacher(p_right_guess=0.6, p_verify=0.08, p_retry=0.6),
-    "sloppy": ScriptedTeacher(p_right_guess=0.4, p_verify=0.2, p_retry=0.6, p_remember=0.5, p_slip=0.05, p_format_error=0.02),
+    "careful": ScriptedTeacher(p_right_guess=0.9, p_verify=0.9, p_retry=1.0),
+    "hasty": ScriptedTeacher(p_right_guess=0.7, p_verify=0.15, p_retry=0.95),
+    "sloppy": ScriptedTeacher(p_right_guess=0.4, p_verify=0.25, p_retry=0.9, p_remember=0.8, p_slip=0.03, p_format_error=0.01),
 }
