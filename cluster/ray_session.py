@@ -3,10 +3,11 @@
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from cluster.machine_memory import MIB, free_memory_mib, free_shared_memory_mib
 from cluster.placement import GroupPlan, Plan, add_up, describe
 from configs.cluster_config import ClusterConfig
+from envpool.process_tree import descendants, live_processes
 
 SHARED_MEMORY_RESERVE_MIB = 64
 """Beside the object store: an engine's weight file and message queues."""
@@ -24,6 +26,7 @@ LONGEST_TEMP_DIR = 40
 """Ray puts sockets about 60 characters below it; a socket's path ends at 107."""
 
 CONNECT_S = 10.0
+HEAD_TRIES = 2
 
 
 class ClusterError(RuntimeError):
@@ -47,21 +50,26 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     address = config.address or os.environ.get("RAY_ADDRESS", "")
     if ray.is_initialized():
         raise ClusterError("this process is connected to Ray already; a run needs its own session")
-    temp_dir = None
-    if not address:
-        check_memory(config, free_memory_mib(), free_shared_memory_mib())
-        temp_dir = _temp_dir()
+    if address:
+        yield from _joined(address)
+        return
+    check_memory(config, free_memory_mib(), free_shared_memory_mib())
+    temp_dirs: list[Path] = []
     try:
-        try:
-            context = _join(address) if temp_dir is None else _start_head(config, temp_dir)
-        except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-            what = f"cannot join the Ray cluster at {address}" if address else "cannot start a private Ray head"
-            raise ClusterError(f"{what}: {' '.join(str(error).split())[:300]}") from error
-        yield RaySession(context.address_info["gcs_address"], private=temp_dir is not None)
+        for tries_left in range(HEAD_TRIES - 1, -1, -1):
+            temp_dirs.append(_temp_dir())
+            try:
+                context = _start_head(config, temp_dirs[-1])
+                break
+            except Exception as error:  # Ray raises bare Exception when its fixed 30 s are over, as on a very busy machine
+                _end_head(temp_dirs[-1])
+                if tries_left == 0:
+                    raise ClusterError(f"cannot start a private Ray head: {_one_line(error)}") from error
+        yield RaySession(context.address_info["gcs_address"], private=True)
     finally:
         ray.shutdown()
-        if temp_dir is not None:
-            shutil.rmtree(temp_dir, ignore_errors=True)
+        for folder in temp_dirs:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_memory(config: ClusterConfig, free_mib: int, shared_mib: int) -> None:
@@ -115,9 +123,16 @@ def missing_text(waiting: list[GroupPlan], plan: Plan, cluster: dict[str, float]
     return f"placement of {names} not ready within {timeout_s:g} s: {why} (see --plan)"
 
 
-def _join(address: str) -> Any:
-    _require_listener(address)
-    return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+def _joined(address: str) -> Iterator[RaySession]:
+    try:
+        _require_listener(address)
+        context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:  # TimeoutError is an OSError
+        raise ClusterError(f"cannot join the Ray cluster at {address}: {_one_line(error)}") from error
+    try:
+        yield RaySession(context.address_info["gcs_address"], private=False)
+    finally:
+        ray.shutdown()
 
 
 def _require_listener(address: str) -> None:
@@ -128,6 +143,7 @@ def _require_listener(address: str) -> None:
 
 
 def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it speaks of tokens before it reads `logging_level`
     return ray.init(
         address="local",
         num_cpus=config.num_cpus or None,
@@ -137,9 +153,23 @@ def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
         log_to_driver=False,
         configure_logging=False,
         _temp_dir=str(temp_dir),
+        _system_config={"worker_niceness": 0},  # Ray's 15 starves engines on a machine that does anything else
     )
 
 
 def _temp_dir() -> Path:
     folder = tempfile.gettempdir()
     return Path(tempfile.mkdtemp(prefix="swe-ray-", dir=folder if len(folder) <= LONGEST_TEMP_DIR else "/tmp"))
+
+
+def _end_head(temp_dir: Path) -> None:
+    """End what a failed start left running. Its processes name the temp folder in their command line."""
+    ray.shutdown()
+    for process in descendants(os.getpid(), live_processes()):
+        with suppress(OSError):
+            if str(temp_dir).encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

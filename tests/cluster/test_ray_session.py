@@ -91,7 +91,7 @@ def test_a_private_head_places_groups_and_leaves_nothing(short_temp_dir: Path, m
     monkeypatch.setattr("tempfile.tempdir", str(short_temp_dir))
     with ray_session(CONFIG) as session:
         assert session.private
-        assert len(list(short_temp_dir.iterdir())) == 1
+        assert list(short_temp_dir.iterdir()) != []
         with placed_groups(Plan(PLAN.groups[1:], ()), timeout_s=30) as groups:
             assert list(groups) == ["rollout"]
         with pytest.raises(ClusterError, match=r"placement of engines.* not ready within 1 s: .* the cluster has 1 CPU, 0 GPU"):
