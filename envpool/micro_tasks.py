@@ -1,10 +1,10 @@
 """Seeded generator of micro-SWE tasks: a module of one-expression functions, one of them with a wrong operator.
 
 The repository is `<module>.py` and `test_<module>.py`; the latter prints `passed`, or `failed <function>` with exit code 1.
-Hidden tests call the functions with other inputs. Their script prints one line with the value of the broken function for the
-visible test's input (what a world model can foresee), then a pytest-style line per function:
+Hidden tests call the functions with other inputs. Their script first evaluates the broken function step by step for the visible
+test's input (a world model can foresee that line, and reasons by writing it), then prints a pytest-style line per function:
 
-    merge_area(7, 2) is 9, wanted 14
+    merge_area: w + h = 7 + 2 = 9, wanted 14
     FAILED hidden_test_shapes.py::test_merge_area
     PASSED hidden_test_shapes.py::test_scale_price
 
@@ -203,7 +203,12 @@ def hidden_test_text(module: str, functions: tuple[MicroFunction, ...], target: 
     lines = ["try:", f"    import {module}", "except Exception as error:", "    raise SystemExit(type(error).__name__)", "", ""]
     lines += ["def call(name, a, b):", "    try:", f"        return getattr({module}, name)(a, b)"]
     lines += ["    except Exception as error:", "        return type(error).__name__", "", ""]
-    lines += [f"print(f\"{target.name}({a}, {b}) is {{call('{target.name}', {a}, {b})}}, wanted {wanted}\")", "failed = 0"]
+    first, second = target.arguments
+    lines += [f'with open("{module}.py") as file:']
+    lines += [f'    body = file.read().partition("def {target.name}({first}, {second}):\\n    return ")[2].partition("\\n")[0]']
+    lines += [f'values = body.replace("{first}", "{a}").replace("{second}", "{b}")']
+    lines += [f"value = call('{target.name}', {a}, {b})"]
+    lines += [f'print(f"{target.name}: {{body}} = {{values}} = {{value}}, wanted {wanted}")', "failed = 0"]
     for function in functions:
         cases = " and ".join(
             f"call('{function.name}', {a}, {b}) == {apply_operator(function.operator, a, b)}" for a, b in function.hidden_cases
