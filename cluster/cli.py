@@ -68,6 +68,8 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
         except PlacementError as error:
             fail(str(error))
         return
+    # Also where the shell started this with SIGINT ignored (a background job): a run must always be stoppable.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     from cluster.stage_running import run_stages
 

@@ -9,7 +9,7 @@ from envpool.trajectory_store import read_trajectories, write_trajectories
 from verifier.reward import Group, LostEpisode
 from verifier.score_columns import score_columns, scored_from_columns
 
-GROUPS_PER_SHARD = 32
+GROUPS_PER_SHARD = 8
 
 
 class GroupStore:

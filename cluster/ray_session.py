@@ -22,7 +22,8 @@ from envpool.process_tree import descendants, live_processes
 
 SHARED_MEMORY_RESERVE_MIB = 64
 """Beside the object store: an engine's weight file and message queues."""
-LONGEST_TEMP_DIR = 40
+TEMP_PREFIX = "swe-ray-"
+LONGEST_TEMP_DIR = 34
 """Ray puts sockets about 60 characters below it; a socket's path ends at 107."""
 
 CONNECT_S = 10.0
@@ -158,8 +159,14 @@ def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
 
 
 def _temp_dir() -> Path:
+    """A new folder for a head's files, named after this process; those of processes that were killed are removed."""
     folder = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="swe-ray-", dir=folder if len(folder) <= LONGEST_TEMP_DIR else "/tmp"))
+    parent = Path(folder if len(folder) <= LONGEST_TEMP_DIR else "/tmp")
+    for old in parent.glob(f"{TEMP_PREFIX}*-*"):
+        pid = old.name.removeprefix(TEMP_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{TEMP_PREFIX}{os.getpid()}-", dir=parent))
 
 
 def _end_head(temp_dir: Path) -> None:

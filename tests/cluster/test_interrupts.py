@@ -16,7 +16,7 @@ from cluster.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 COMMAND = [str(Path(sys.executable).parent / "swe-master")]
-NUM_TASKS = 96
+NUM_TASKS = 48
 
 
 @pytest.fixture
