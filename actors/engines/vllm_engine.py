@@ -71,7 +71,8 @@ class VLLMEngine:
             await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # whatever vLLM raised ends the start with one line
-            reason = output.first_error() or f"{type(error).__name__}: {_first_line(error)}"
+            own = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = (output.first_error() if "Engine core" in own else "") or own
             raise PolicyError(f"vLLM engine did not start on {folder}: {reason}") from error
         self._broken = ""
         self._start_s = time.monotonic() - started
