@@ -6,12 +6,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DeployableContext:
-    """Issue, patch, the touched files and the visible tests as they are after the patch (path -> text, relative paths)."""
+    """Issue, patch, the touched files and the visible tests as they are after the patch (path -> text, relative paths).
+
+    `observed` is what the episode itself last saw a command print after its last edit; "" when it ran none.
+    """
 
     problem_statement: str
     patch: str
     files: dict[str, str]
     tests: dict[str, str]
+    observed: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `DeployableContext(**context.as_dict()) == context`."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from configs.rollout_config import RolloutConfig
@@ -17,6 +17,7 @@ from envpool.task import Task
 from envpool.trajectory import Trajectory, Turn
 from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.hidden_tests import BrokenTaskError, grade_patch
+from verifier.observed_run import observed_run
 from verifier.reward import Group, LostEpisode, ScoredTrajectory
 from verifier.rewards import REWARDS, compute_reward
 
@@ -90,7 +91,9 @@ class _Player:
         reward = compute_reward(
             REWARDS[self.verifier.reward], trajectory.stop_reason, report.resolved, self.verifier.truncated_factor
         )
-        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, graded.context)
+        # The grade is shared by all episodes with this patch; what each of them observed is its own.
+        context = graded.context and replace(graded.context, observed=observed_run(trajectory))
+        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context)
 
     async def _episode(self, sample_index: int) -> Trajectory:
         def on_turn(index: int, turn: Turn) -> None:

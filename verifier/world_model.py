@@ -6,6 +6,7 @@ Prompt (one user message, each block present even when empty):
     <patch>                 the `-` and `+` lines of the diff
     <files>                 the touched files after the patch
     <tests>                 the visible tests
+    <observed>              what the episode last saw a command print after its last edit
 
 Answer: a simulated test log, then on a line of its own `<reward>1</reward>` or `<reward>0</reward>`.
 
@@ -26,7 +27,7 @@ from verifier.patch_sections import changed_lines, patch_sections
 GenerateText = Callable[[tuple[Message, ...], int], Awaitable[str]]
 """A model: messages and a seed in, its answer's text out. Raises PolicyError when the engine broke."""
 
-RESERVED_TAG = re.compile(r"<(?=\s*/?\s*(?:issue|patch|files|tests|reward)\s*>)", re.IGNORECASE)
+RESERVED_TAG = re.compile(r"<(?=\s*/?\s*(?:issue|patch|files|tests|observed|reward)\s*>)", re.IGNORECASE)
 REPORT = re.compile(r"(?P<log>.*?)(?:^|\n)<reward>(?P<reward>[01])</reward>\s*", re.DOTALL)
 SESSION_START = re.compile(r"^=+ test session starts =+$", re.MULTILINE)
 CUT = "\n...\n"
@@ -50,8 +51,8 @@ class InvalidReport:
 def build_prompt(context: DeployableContext, max_chars: int = 200_000) -> tuple[Message, ...]:
     """The messages for one patch, cut to about `max_chars` characters by `fit_to_budget`.
 
-    >>> build_prompt(DeployableContext("add is wrong", "", {"a.py": "x = 1\\n"}, {}))[0].content
-    '<issue>\\nadd is wrong\\n</issue>\\n<patch>\\n\\n</patch>\\n<files>\\nx = 1\\n</files>\\n<tests>\\n\\n</tests>'
+    >>> build_prompt(DeployableContext("add is wrong", "", {"a.py": "x = 1\\n"}, {}, "passed"))[0].content.splitlines()[-3:]
+    ['<observed>', 'passed', '</observed>']
     """
     fitted = fit_to_budget(context, max_chars)
     blocks = (
@@ -59,6 +60,7 @@ def build_prompt(context: DeployableContext, max_chars: int = 200_000) -> tuple[
         ("patch", neutralise(_patch_text(fitted.patch))),
         ("files", neutralise(_joined(fitted.files))),
         ("tests", neutralise(_joined(fitted.tests))),
+        ("observed", neutralise(fitted.observed)),
     )
     content = "\n".join(f"<{tag}>\n{text.rstrip()}\n</{tag}>" for tag, text in blocks)
     return (Message("user", content),)
@@ -75,15 +77,18 @@ def neutralise(text: str) -> str:
 
 def fit_to_budget(context: DeployableContext, max_chars: int) -> DeployableContext:
     """The context cut to `max_chars` characters. Priorities: the issue (at most half), the patch (at most half of what is
-    left), then touched files, then tests; inside a block the earlier file first. Cut texts keep their head and tail."""
+    left), what was observed (at most a quarter), then touched files, then tests; inside a block the earlier file first. Cut
+    texts keep their head and tail."""
     left = max_chars
     issue = cut_middle(context.problem_statement, left // 2)
     left -= len(issue)
     patch = _patch_within(context.patch, left // 2)
     left -= len(patch)
+    observed = cut_middle(context.observed, left // 4)
+    left -= len(observed)
     files, left = _files_within(context.files, left)
     tests, _ = _files_within(context.tests, left)
-    return replace(context, problem_statement=issue, patch=patch, files=files, tests=tests)
+    return replace(context, problem_statement=issue, patch=patch, files=files, tests=tests, observed=observed)
 
 
 def cut_middle(text: str, max_chars: int) -> str:

@@ -24,8 +24,8 @@ class ReportSample:
 @dataclass(frozen=True)
 class ReportCounts:
     """What became of the trajectories. `without_context`: empty patches, patches that do not apply, contexts not collected;
-    `timed_out`: the tests did not end, so there is no report to learn; `duplicate`: the same edit of the same task;
-    `unbalanced`: dropped to have as many of either verdict."""
+    `timed_out`: the tests did not end, so there is no report to learn; `duplicate`: the same edit of the same task with the
+    same observation; `unbalanced`: dropped to have as many of either verdict."""
 
     num_seen: int
     without_context: int
@@ -45,7 +45,7 @@ def report_samples(
     (the choice does not depend on the order of the input).
     """
     samples: list[ReportSample] = []
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     num_seen = without_context = timed_out = duplicate = 0
     for scored in trajectories:
         num_seen += 1
@@ -56,7 +56,7 @@ def report_samples(
         if scored.report_text.rstrip().endswith(TIMED_OUT):
             timed_out += 1
             continue
-        edit = (trajectory.instance_id, normalised_diff(trajectory.patch.diff))
+        edit = (trajectory.instance_id, normalised_diff(trajectory.patch.diff), scored.context.observed)
         if edit in seen:
             duplicate += 1
             continue

@@ -56,23 +56,26 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
 
 
 async def judge(context: StageContext, groups: list[Group]) -> list[list[JudgedCandidate]]:
-    """Votes for every candidate; equal patches of a task are read once."""
+    """Votes for every candidate; equal patches of a task that saw the same are read once."""
     progress = context.progress.stage("tts", len(groups))
     slots = asyncio.Semaphore(MAX_REQUESTS)
 
     async def judge_group(group: Group) -> list[JudgedCandidate]:
-        by_edit: dict[str, ScoredTrajectory] = {}
-        for member in group.members:
-            by_edit.setdefault(normalised_diff(member.trajectory.patch.diff), member)
-        votes = await votes_of(context, group.instance_id, list(by_edit.values()), slots)
-        by_votes = dict(zip(by_edit, votes, strict=True))
+        distinct = {edit_of(member): member for member in group.members}
+        votes = await votes_of(context, group.instance_id, list(distinct.values()), slots)
+        votes_by_edit = dict(zip(distinct, votes, strict=True))
         progress.advance()
         return [
-            JudgedCandidate(Candidate(m.trajectory.patch.diff, by_votes[normalised_diff(m.trajectory.patch.diff)]), m.resolved)
-            for m in group.members
+            JudgedCandidate(Candidate(member.trajectory.patch.diff, votes_by_edit[edit_of(member)]), member.resolved)
+            for member in group.members
         ]
 
     return list(await asyncio.gather(*(judge_group(group) for group in groups)))
+
+
+def edit_of(member: ScoredTrajectory) -> tuple[str, str]:
+    """What the reward model's reading depends on: the edit, and what the episode saw of it."""
+    return normalised_diff(member.trajectory.patch.diff), member.context.observed if member.context else ""
 
 
 async def votes_of(

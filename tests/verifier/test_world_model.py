@@ -38,7 +38,8 @@ def test_the_prompt_is_compact() -> None:
         Message(
             "user",
             "<issue>\nf should add\n</issue>\n<patch>\n-    return a - b\n+    return a + b\n</patch>\n"
-            "<files>\ndef f(a, b):\n    return a + b\n</files>\n<tests>\nassert f(1, 2) == 3\n</tests>",
+            "<files>\ndef f(a, b):\n    return a + b\n</files>\n<tests>\nassert f(1, 2) == 3\n</tests>\n"
+            "<observed>\n\n</observed>",
         ),
     )
 
