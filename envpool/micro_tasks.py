@@ -2,9 +2,10 @@
 
 The repository is `<module>.py` and `test_<module>.py`; the latter prints `passed`, or `failed <function>` with exit code 1.
 Hidden tests call the functions with other inputs. Their script first evaluates the broken function step by step for the visible
-test's input (a world model can foresee that line, and reasons by writing it), then prints a pytest-style line per function:
+test's input (a world model can foresee that line, and reasons by writing it), then prints a pytest-style line per function, that
+of the broken function first:
 
-    merge_area: w + h = 7 + 2 = 9, wanted 14
+    merge_area(7, 2) != 14? w + h = 7 + 2 = 9
     FAILED hidden_test_shapes.py::test_merge_area
     PASSED hidden_test_shapes.py::test_scale_price
 
@@ -208,8 +209,8 @@ def hidden_test_text(module: str, functions: tuple[MicroFunction, ...], target: 
     lines += [f'    body = file.read().partition("def {target.name}({first}, {second}):\\n    return ")[2].partition("\\n")[0]']
     lines += [f'values = body.replace("{first}", "{a}").replace("{second}", "{b}")']
     lines += [f"value = call('{target.name}', {a}, {b})"]
-    lines += [f'print(f"{target.name}: {{body}} = {{values}} = {{value}}, wanted {wanted}")', "failed = 0"]
-    for function in functions:
+    lines += [f'print(f"{target.name}({a}, {b}) != {wanted}? {{body}} = {{values}} = {{value}}")', "failed = 0"]
+    for function in sorted(functions, key=lambda function: function.name != target.name):
         cases = " and ".join(
             f"call('{function.name}', {a}, {b}) == {apply_operator(function.operator, a, b)}" for a, b in function.hidden_cases
         )

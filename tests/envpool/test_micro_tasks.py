@@ -62,7 +62,7 @@ def test_bug_fails_and_gold_resolves(micro: MicroTask, tmp_path: Path) -> None:
     assert run_script(tmp_path, visible) == (1, f"failed {function}")
     code, log = run_script(tmp_path, script)
     assert code == 1
-    assert re.fullmatch(rf"{function}: (\w+) (\S+) (\w+) = \d+ \2 \d+ = \d+, wanted \d+", log.splitlines()[0])
+    assert re.fullmatch(rf"{function}\((\d+), (\d+)\) != \d+\? \w+ (\S+) \w+ = \1 \3 \2 = \d+", log.splitlines()[0])
     assert sorted(log.splitlines()[1:]) == sorted([f"FAILED {failing}", *(f"PASSED {test}" for test in oracle.pass_to_pass)])
 
     patch = PatchSet(oracle.gold_patch)
