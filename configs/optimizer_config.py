@@ -29,7 +29,7 @@ class LearnerConfig:
     """DeepSpeed ZeRO stage 1 to 3."""
     tokens_per_micro_batch: int = 2048
     """Padded tokens of one forward pass."""
-    num_threads: int = 2
+    num_threads: int = 1
     """CPU threads of one rank."""
     step_timeout_s: float = 600.0
     """An optimizer step that takes longer ends the run."""

@@ -14,6 +14,7 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -87,7 +88,7 @@ def seed_induction_heads(model: Qwen2ForCausalLM) -> None:
             second.o_proj.weight[:, span] = COPY_GAIN * copied[head].T
 
 
-def _attend_back(attention: torch.nn.Module, head: int, back: int, size: int, rope_theta: float) -> None:
+def _attend_back(attention: Any, head: int, back: int, size: int, rope_theta: float) -> None:
     """Query and key biases that make a head attend `back` tokens back: with constant query R(-back) u and key u, rotary
     attention scores depend on the distance alone and peak there."""
     speeds = 1.0 / (rope_theta ** (torch.arange(0, size, 2).float() / size))
