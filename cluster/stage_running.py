@@ -77,10 +77,11 @@ def stages_of(verb: str, folder: RunFolder) -> tuple[str, ...]:
 
 
 def first_cause(error: Exception) -> Exception:
-    """The first error of a group of concurrent ones."""
+    """The first error of a group of concurrent ones; of an error from an actor, the error that was raised there."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    return error
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else error
 
 
 def log_to(folder: RunFolder) -> None:

@@ -29,8 +29,7 @@ class LocalShell:
         self._marker = None if marker is None else f"{MARKER}={marker}".encode()
         self._transport: asyncio.ReadTransport | None = None
         self._init_pid = self._init_fd = -1  # the namespace's first process, known once the shell has said something
-        self._exit_code: int | None = None
-        self._ending = asyncio.Lock()
+        self._ended: asyncio.Future[int] | None = None
 
     @classmethod
     async def start(cls, command: list[str], cwd: Path, environment: dict[str, str], marker: str | None) -> "LocalShell":
@@ -66,7 +65,7 @@ class LocalShell:
                 if self._process.poll() is None:
                     continue
                 return b""  # a background process holds the pipe open though the shell is gone
-            if self._marker is None and self._init_fd < 0:
+            if self._marker is None and self._init_fd < 0 and self._ended is None:
                 self._find_init()
             return chunk
 
@@ -87,12 +86,12 @@ class LocalShell:
         await asyncio.to_thread(kill_all, self._process.pid, self._marker, born_after, spared)
 
     async def end(self, hung: bool = False) -> int:
-        async with self._ending:
-            if self._exit_code is None:
-                if self._transport is not None:
-                    self._transport.close()
-                self._exit_code = await asyncio.to_thread(self._end)
-            return self._exit_code
+        # Once only, whoever is cancelled meanwhile: a second closing of a descriptor would hit whatever got its number.
+        if self._ended is None:
+            if self._transport is not None:
+                self._transport.close()
+            self._ended = asyncio.ensure_future(asyncio.to_thread(self._end))
+        return await asyncio.shield(self._ended)
 
     def _find_init(self) -> None:
         for pid in children_of(self._process.pid)[:1]:
@@ -106,12 +105,14 @@ class LocalShell:
         exit_code = process.poll()
         if self._marker is not None:
             kill_all(process.pid, self._marker)
-        if self._init_fd >= 0:
+        init_fd, self._init_fd = self._init_fd, -1
+        if init_fd >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
-            select.select([self._init_fd], [], [], KILL_S)  # readable once all of the namespace is dead
-            os.close(self._init_fd)
-            self._init_fd = -1
+                signal.pidfd_send_signal(init_fd, signal.SIGKILL)
+            dead = select.poll()  # readable once all of the namespace is dead; select() would stop at descriptor 1024
+            dead.register(init_fd, select.POLLIN)
+            dead.poll(KILL_S * 1000)
+            os.close(init_fd)
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -117,11 +117,17 @@ class ProcessSandbox:
 
     async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
         self._check_open()
-        if self._isolated:
-            return (await self._session.run(command, timeout_s, max_output_bytes)).decoded()
         tree = str(self._folder / "tree")
-        command = self._workdir_in_text.sub(lambda _: tree, command)
-        result = (await self._session.run(command, timeout_s, max_output_bytes)).decoded()
+        if not self._isolated:
+            command = self._workdir_in_text.sub(lambda _: tree, command)
+        try:
+            result = (await self._session.run(command, timeout_s, max_output_bytes)).decoded()
+        except OSError as error:
+            if isinstance(error, SandboxError):
+                raise
+            raise SandboxLostError(f"the shell in {self._folder} broke: {error}") from error
+        if self._isolated:
+            return result
         output = result.output.replace(tree, self._workdir)
         return ExecResult(result.exit_code, output, result.truncated, result.timed_out, result.seconds)
 
@@ -149,6 +155,10 @@ class ProcessSandbox:
         async with self._closing:
             try:
                 await self._session.close()
+            except OSError as error:
+                if isinstance(error, SandboxError):
+                    raise
+                logger.warning("the shell in %s could not be ended: %s", self._folder, error)
             finally:
                 await asyncio.to_thread(remove_tree, self._folder)
 
