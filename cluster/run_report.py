@@ -152,5 +152,5 @@ def band(estimates: dict[str, list[float]]) -> Series:
 
 
 def timing_charts(records: dict[str, dict[str, Any]]) -> list[str]:
-    bars = [(name.replace("world-model", "world"), record["seconds"]) for name, record in records.items()]
+    bars = [(name.replace("-", "_"), record["seconds"]) for name, record in records.items()]
     return [bar_chart(f"Seconds per stage, {sum(value for _, value in bars):,.0f} in all", bars, "stage", "s")] if bars else []

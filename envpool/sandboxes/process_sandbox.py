@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -185,6 +186,7 @@ class ProcessBackend:
     def __init__(self, config: SandboxConfig, images: FolderImages, owner: str) -> None:
         self._config, self._images, self._owner = config, images, re.sub(r"\W", "-", owner)
         self._open: set[ProcessSandbox] = set()
+        self._folders: set[Path] = set()
         self._isolated: bool | None = None
         if config.isolation not in ("auto", "bubblewrap", "none"):
             raise ValueError(f"sandbox.isolation={config.isolation!r}: use auto, bubblewrap or none")
@@ -196,6 +198,7 @@ class ProcessBackend:
             await asyncio.to_thread(remove_abandoned, self._owner)
         source = self._images.path(image)
         folder = Path(tempfile.mkdtemp(prefix=f"{folder_prefix(self._owner)}{os.getpid()}-"))
+        self._folders.add(folder)
         sandbox = ProcessSandbox(folder, workdir, self._isolated, self._prelude())
         self._open.add(sandbox)
         try:
@@ -216,6 +219,9 @@ class ProcessBackend:
     async def close(self) -> None:
         for sandbox in list(self._open):
             await self._discard(sandbox)
+        for folder in self._folders:
+            if folder.exists():
+                await asyncio.to_thread(remove_tree, folder)
 
     async def _discard(self, sandbox: ProcessSandbox) -> None:
         await asyncio.shield(asyncio.ensure_future(sandbox.close()))
@@ -245,14 +251,17 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a sandbox's folder, also where its commands took away permissions."""
-    for _ in range(2):
+    """Remove a sandbox's folder, also where its commands took away permissions or still write."""
+    for _ in range(3):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
         for path, _dirs, _files in os.walk(folder):
-            os.chmod(path, 0o700)
-    logger.warning("cannot remove the sandbox folder %s", folder)
+            with suppress(OSError):
+                os.chmod(path, 0o700)
+    subprocess.run(["rm", "-rf", "--", str(folder)], check=False, timeout=60)
+    if folder.exists():
+        logger.warning("cannot remove the sandbox folder %s", folder)
 
 
 def remove_abandoned(owner: str) -> None:
