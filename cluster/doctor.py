@@ -108,12 +108,12 @@ def check_bubblewrap() -> Finding:
 
 
 def check_docker() -> Finding:
-    from envpool.sandboxes.docker_engine import connect
+    from envpool.docker_engine import connect
 
     from envpool.sandbox_errors import SandboxUnavailableError
 
     try:
-        client = connect("")
+        client = connect("", timeout_s=5.0)
         version = client.version()["Version"]
         client.close()
         return Finding("Docker", True, False, f"engine {version}", "")
