@@ -109,7 +109,6 @@ def check_bubblewrap() -> Finding:
 
 def check_docker() -> Finding:
     from envpool.docker_engine import connect
-
     from envpool.sandbox_errors import SandboxUnavailableError
 
     try:
