@@ -17,8 +17,8 @@ test: install
 	@.venv/bin/python -m pytest $(ARGS)
 
 lint: install
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+	.venv/bin/ruff check --no-cache .
+	.venv/bin/ruff format --no-cache --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from envpool.package_sources import PackageTasksError
-from envpool.package_tasks import make_package_tasks
-
 from cluster.stage import Stage, StageContext, StageError
 from envpool.image_cache import FolderImages
 from envpool.micro_tasks import generate_micro_tasks
+from envpool.package_sources import PackageTasksError
+from envpool.package_tasks import make_package_tasks
 from envpool.row_file import RowFileError
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes import SANDBOXES
