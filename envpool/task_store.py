@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from envpool.oracle import Oracle
+from envpool.oracle import HiddenFile, Oracle
 from envpool.parquet_file import ParquetFileError, read_parquet, write_parquet
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.problem_store import PROBLEM_SCHEMA, PROBLEMS_FILE, TaskStoreError, read_problems
 from envpool.task import Task
@@ -20,6 +21,14 @@ from envpool.task import Task
 __all__ = ["TaskStoreError", "read_problems", "read_tasks", "write_tasks"]
 
 ORACLES_FILE = "oracles.parquet"
+
+
+def _list_of(**types: pa.DataType) -> pa.DataType:
+    """A list of structs without nulls."""
+    struct = pa.struct([pa.field(name, kind, nullable=False) for name, kind in types.items()])
+    return pa.list_(pa.field("item", struct, nullable=False))
+
+
 _TEST_NAMES = pa.list_(pa.field("item", pa.string(), nullable=False))
 _ORACLE_TYPES = {
     "instance_id": pa.string(),
@@ -30,9 +39,15 @@ _ORACLE_TYPES = {
     "eval_script": pa.string(),
     "log_parser": pa.string(),
     "timeout_s": pa.float64(),
+    "hidden_files": _list_of(path=pa.string(), data=pa.binary(), executable=pa.bool_()),
+    "junit": pa.bool_(),
+    "resolution": pa.string(),
+    "expected_status": _list_of(test=pa.string(), status=pa.string()),
 }
-_TASK_TYPES = {name: pa.string() for name in ("source", "split", "language", "licence", "raw")}
-ORACLE_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in (_ORACLE_TYPES | _TASK_TYPES).items()])
+_TASK_TYPES = {name: pa.string() for name in ("source", "split", "language", "licence", "raw", "difficulty")}
+_PREPARATION_TYPES = {"setup_script": pa.string(), "hidden_paths": _TEST_NAMES}
+_TYPES = _ORACLE_TYPES | _TASK_TYPES | _PREPARATION_TYPES
+ORACLE_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 
 
 def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
@@ -68,11 +83,16 @@ def read_tasks(path: Path) -> list[Task]:
 
 
 def _oracle_row(task: Task) -> dict[str, Any]:
-    return asdict(task.oracle) | {name: getattr(task, name) for name in _TASK_TYPES}
+    expected = [{"test": test, "status": status} for test, status in task.oracle.expected_status]
+    named = {name: getattr(task, name) for name in _TASK_TYPES}
+    return asdict(task.oracle) | {"expected_status": expected} | named | asdict(task.preparation)
 
 
 def _task(problem: Problem, row: dict[str, Any]) -> Task:
     oracle = {name: row[name] for name in _ORACLE_TYPES}
     oracle["fail_to_pass"] = tuple(row["fail_to_pass"])
     oracle["pass_to_pass"] = tuple(row["pass_to_pass"])
-    return Task(problem=problem, oracle=Oracle(**oracle), **{name: row[name] for name in _TASK_TYPES})
+    oracle["hidden_files"] = tuple(HiddenFile(**file) for file in row["hidden_files"])
+    oracle["expected_status"] = tuple((item["test"], item["status"]) for item in row["expected_status"])
+    preparation = Preparation(row["setup_script"], tuple(row["hidden_paths"]))
+    return Task(problem, Oracle(**oracle), preparation=preparation, **{name: row[name] for name in _TASK_TYPES})

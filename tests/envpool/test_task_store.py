@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from envpool.oracle import Oracle
+from envpool.oracle import HiddenFile, Oracle
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.task import Task
 from envpool.task_store import TaskStoreError, read_problems, read_tasks, write_tasks
@@ -15,13 +16,26 @@ def make_task(instance_id: str, statement: str = "It breaks.\r\nAlways.") -> Tas
     return Task(
         problem=Problem(instance_id, "a/b", "HEAD", "folder:x", "/testbed", statement),
         oracle=Oracle(
-            instance_id, "gold secret", "test secret", ("t::a",), ("t::b", "t::c é"), "python3 t.py\n", "parse_log_pytest", 30.0
+            instance_id,
+            "gold secret",
+            "test secret",
+            ("t::a",),
+            ("t::b", "t::c é"),
+            "python3 t.py\n",
+            "parse_log_pytest",
+            30.0,
+            hidden_files=(HiddenFile("/tests/x.bin", b"\xff\x00secret", True),),
+            junit=True,
+            resolution="exact_map",
+            expected_status=(("t::a", "PASSED"), ("t::d", "FAILED")),
         ),
         source="test",
         split="train",
         language="python",
         licence="MIT",
         raw='{"answer": "raw secret"}',
+        preparation=Preparation("touch secret\n", ("/r2e_tests", "run_tests.sh")),
+        difficulty="15 min - 1 hour",
     )
 
 
