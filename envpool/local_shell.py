@@ -12,7 +12,7 @@ from envpool.process_tree import CLOCK_TICKS, children_of, kill_all, now_ticks
 from envpool.sandbox_errors import SandboxLostError
 
 MARKER = "SWE_MASTER_SANDBOX"  # in the environment of every process of a plain sandbox, so that strays are found again
-CHUNK_BYTES = 262_144
+CHUNK_BYTES = 65_536  # what a pipe holds
 POLL_S = 0.5
 KILL_S = 10.0
 
@@ -24,10 +24,10 @@ class LocalShell:
     with `MARKER=marker` in its environment; by that, processes that left its tree are found.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, marker: str | None) -> None:
-        self._process, self._reader = process, reader
+    def __init__(self, process: "subprocess.Popen[bytes]", marker: str | None) -> None:
+        self._process = process
         self._marker = None if marker is None else f"{MARKER}={marker}".encode()
-        self._transport: asyncio.ReadTransport | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
         self._init_pid = self._init_fd = -1  # the namespace's first process, known once the shell has said something
         self._ended: asyncio.Future[int] | None = None
 
@@ -48,36 +48,41 @@ class LocalShell:
             start_new_session=True,
         )
         assert process.stdin is not None
+        assert process.stdout is not None
+        # Not connect_read_pipe: uvloop, which is the loop of Ray's actors, closes such a pipe twice, and the second closing hits
+        # whatever another thread opened in between.
         os.set_blocking(process.stdin.fileno(), False)
-        reader = asyncio.StreamReader(limit=CHUNK_BYTES)
-        shell = cls(process, reader, marker)
-        shell._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), process.stdout
-        )
-        return shell
+        os.set_blocking(process.stdout.fileno(), False)
+        return cls(process, marker)
 
     async def read(self) -> bytes:
-        while True:
-            try:
-                async with asyncio.timeout(POLL_S):
-                    chunk = await self._reader.read(CHUNK_BYTES)
-            except TimeoutError:
-                if self._process.poll() is None:
-                    continue
-                return b""  # a background process holds the pipe open though the shell is gone
+        pipe = self._process.stdout
+        assert pipe is not None
+        while not pipe.closed:
+            chunk = pipe.read(CHUNK_BYTES)
+            if chunk is None:
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await self._ready(pipe.fileno(), write=False)
+                except TimeoutError:
+                    if self._process.poll() is not None:
+                        break  # a background process holds the pipe open though the shell is gone
+                continue
             if self._marker is None and self._init_fd < 0 and self._ended is None:
                 self._find_init()
             return chunk
+        return b""
 
     async def write(self, data: bytes) -> None:
-        if self._process.stdin is None or self._process.stdin.closed:
-            raise BrokenPipeError("the shell has ended")
-        descriptor, view = self._process.stdin.fileno(), memoryview(data)
+        pipe, view = self._process.stdin, memoryview(data)
+        assert pipe is not None
         while view:
+            if pipe.closed:
+                raise BrokenPipeError("the shell has ended")
             try:
-                view = view[os.write(descriptor, view) :]
+                view = view[os.write(pipe.fileno(), view) :]
             except BlockingIOError:
-                await _until_writable(descriptor)
+                await self._ready(pipe.fileno(), write=True)
 
     async def kill_younger(self, age_s: float) -> None:
         shell = children_of(self._init_pid)[:1] if self._init_pid > 0 else []
@@ -88,10 +93,42 @@ class LocalShell:
     async def end(self, hung: bool = False) -> int:
         # Once only, whoever is cancelled meanwhile: a second closing of a descriptor would hit whatever got its number.
         if self._ended is None:
-            if self._transport is not None:
-                self._transport.close()
-            self._ended = asyncio.ensure_future(asyncio.to_thread(self._end))
+            exit_code = self._process.poll()
+            self._close_pipes()
+            self._ended = asyncio.ensure_future(asyncio.to_thread(self._end, exit_code))
         return await asyncio.shield(self._ended)
+
+    async def _ready(self, descriptor: int, write: bool) -> None:
+        """Wait until the pipe can be read or written, or is closed by `end`."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        (loop.add_writer if write else loop.add_reader)(descriptor, wake)
+        self._waiting.add(ready)
+        try:
+            await ready
+        finally:
+            if ready in self._waiting:  # else the pipe is closed, and its number may belong to another by now
+                self._waiting.discard(ready)
+                (loop.remove_writer if write else loop.remove_reader)(descriptor)
+
+    def _close_pipes(self) -> None:
+        """In the loop's thread, with nobody left who waits for them."""
+        loop = asyncio.get_running_loop()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        loop.remove_writer(self._process.stdin.fileno())
+        loop.remove_reader(self._process.stdout.fileno())
+        waiting, self._waiting = self._waiting, set()
+        for ready in waiting:
+            if not ready.done():
+                ready.set_result(None)
+        self._process.stdin.close()
+        self._process.stdout.close()
 
     def _find_init(self) -> None:
         for pid in children_of(self._process.pid)[:1]:
@@ -99,10 +136,9 @@ class LocalShell:
                 self._init_fd = os.pidfd_open(pid)
                 self._init_pid = pid
 
-    def _end(self) -> int:
+    def _end(self, exit_code: int | None) -> int:
         """Kill what is left and wait until it is gone: some milliseconds."""
         process = self._process
-        exit_code = process.poll()
         if self._marker is not None:
             kill_all(process.pid, self._marker)
         init_fd, self._init_fd = self._init_fd, -1
@@ -116,25 +152,8 @@ class LocalShell:
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        assert process.stdin is not None
-        process.stdin.close()
         try:
             ended_with = process.wait(timeout=KILL_S)
         except subprocess.TimeoutExpired as error:
             raise SandboxLostError(f"process {process.pid} of a sandbox does not die") from error
         return ended_with if exit_code is None else exit_code
-
-
-async def _until_writable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    writable: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not writable.done():
-            writable.set_result(None)
-
-    loop.add_writer(descriptor, wake)
-    try:
-        await writable
-    finally:
-        loop.remove_writer(descriptor)
