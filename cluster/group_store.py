@@ -1,15 +1,48 @@
 """Groups on disk, in shards: what is finished survives a crash, and a resumed stage plays only the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from envpool.trajectory_store import read_trajectories, write_trajectories
+from envpool.trajectory import StopReason
+from envpool.trajectory_columns import read_scalars
+from envpool.trajectory_store import TrajectoryFileError, read_trajectories, write_trajectories
 from verifier.reward import Group, LostEpisode
 from verifier.score_columns import score_columns, scored_from_columns
+from verifier.trajectory_filter import NOT_RECORDED, TrajectoryFacts
 
 GROUPS_PER_SHARD = 8
+HISTORY_COLUMN = "num_history_reads"
+"""A score column that counts attempts to read the version history; stores without it are read too."""
+FACT_COLUMNS: dict[str, type] = {
+    "instance_id": str,
+    "sample_index": int,
+    "policy_name": str,
+    "resolved": bool,
+    "stop_reason": str,
+    "num_turns": int,
+    "num_tokens": int,
+    "num_missed_calls": int,
+    "num_repeated_calls": int,
+}
+OUTCOME_COLUMNS: dict[str, type] = {"instance_id": str, "resolved": bool}
+
+
+class GroupStoreError(ValueError):
+    """A shard whose files are damaged or do not fit together; one line that names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class ShardLine:
+    """One group of a shard: how many of the shard's rows are its members, and which episodes were lost."""
+
+    instance_id: str
+    members: int
+    lost: tuple[LostEpisode, ...]
 
 
 class GroupStore:
@@ -51,10 +84,96 @@ def group_line(group: Group) -> dict[str, object]:
 
 
 def read_groups(folder: Path) -> Iterator[Group]:
-    """Every group of the complete shards in `folder`, in the order written; a task may have several."""
-    for lost_path in sorted(folder.glob("lost_*.jsonl")):
-        rows = iter(read_trajectories(folder / f"shard_{lost_path.stem.split('_')[1]}.parquet"))
-        for line in lost_path.read_bytes().splitlines():
-            row = orjson.loads(line)
-            members = tuple(scored_from_columns(*next(rows)) for _ in range(row["members"]))
-            yield Group(row["instance_id"], members, tuple(LostEpisode(index, error) for index, error in row["lost"]))
+    """Every group of the complete shards in `folder`, in the order written; a task may have several.
+
+    Raises GroupStoreError for a damaged shard.
+    """
+    for lost_path, shard in complete_shards(folder):
+        lines = read_shard_lines(lost_path)
+        rows = _named(shard, read_trajectories)
+        num_rows = 0
+        for line in lines:
+            try:
+                members = tuple(scored_from_columns(*row) for row in islice(rows, line.members))
+            except GroupStoreError:
+                raise
+            except ValueError as error:
+                raise GroupStoreError(f"{shard}: {error}") from error
+            num_rows += len(members)
+            if len(members) < line.members:
+                break
+            yield Group(line.instance_id, members, line.lost)
+        check_count(shard, lines, num_rows + sum(1 for _ in rows))
+
+
+def complete_shards(folder: Path) -> list[tuple[Path, Path]]:
+    """(lost file, Parquet file) of every complete shard, in the order written."""
+    pairs = [(path, folder / f"shard_{path.stem.split('_')[1]}.parquet") for path in sorted(folder.glob("lost_*.jsonl"))]
+    for lost, shard in pairs:
+        if not shard.is_file():
+            raise GroupStoreError(f"{shard} is missing although {lost.name} is there; restore it or remove {lost.name}")
+    return pairs
+
+
+def read_facts(folder: Path, mean_of: Callable[[str], float]) -> Iterator[TrajectoryFacts]:
+    """The scalar facts of every trajectory in the complete shards; `mean_of` gives a task's mean reward. Decodes no turn.
+
+    Raises GroupStoreError for a damaged shard.
+    """
+    for row in _scalar_rows(folder, FACT_COLUMNS | {HISTORY_COLUMN: float}, {HISTORY_COLUMN: NOT_RECORDED}):
+        try:
+            stop_reason = StopReason(row.pop("stop_reason"))
+        except ValueError as error:
+            raise GroupStoreError(f"{folder}: {row['instance_id']}: {error}") from error
+        row[HISTORY_COLUMN] = int(row[HISTORY_COLUMN])
+        yield TrajectoryFacts(**row, stop_reason=stop_reason, task_mean=mean_of(row["instance_id"]))
+
+
+def read_outcomes(folder: Path) -> Iterator[tuple[str, bool]]:
+    """(instance_id, resolved) of every trajectory in the complete shards. Raises GroupStoreError for a damaged shard."""
+    for row in _scalar_rows(folder, OUTCOME_COLUMNS, {}):
+        yield row["instance_id"], row["resolved"]
+
+
+def count_lost(folder: Path) -> int:
+    """Episodes that infrastructure broke. Raises GroupStoreError."""
+    return sum(len(line.lost) for lost, _ in complete_shards(folder) for line in read_shard_lines(lost))
+
+
+def read_shard_lines(path: Path) -> list[ShardLine]:
+    """The groups of a shard. Raises GroupStoreError that names the line."""
+    lines = []
+    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = orjson.loads(text)
+            lost = tuple(LostEpisode(index, error) for index, error in row["lost"])
+            lines.append(ShardLine(row["instance_id"], int(row["members"]), lost))
+        except (KeyError, TypeError, ValueError) as error:
+            raise GroupStoreError(f"{path}: line {number} does not describe a group ({error})") from error
+    return lines
+
+
+def check_count(shard: Path, lines: list[ShardLine], num_rows: int) -> None:
+    expected = sum(line.members for line in lines)
+    if expected != num_rows:
+        raise GroupStoreError(
+            f"{shard} holds {num_rows} trajectories, but its groups have {expected}: files of two runs are mixed"
+        )
+
+
+def _scalar_rows(folder: Path, columns: dict[str, type], optional: dict[str, bool | float | str]) -> Iterator[dict[str, Any]]:
+    for lost_path, shard in complete_shards(folder):
+        lines = read_shard_lines(lost_path)
+        num_rows = 0
+        for row in _named(shard, lambda path: read_scalars(path, columns, optional)):
+            num_rows += 1
+            yield row
+        check_count(shard, lines, num_rows)
+
+
+def _named(shard: Path, reader: Callable[[Path], Iterator[Any]]) -> Iterator[Any]:
+    try:
+        yield from reader(shard)
+    except (TrajectoryFileError, FileNotFoundError) as error:
+        advice = f"restore it, or remove it with lost_{shard.stem.split('_')[1]}.jsonl and play those tasks again"
+        raise GroupStoreError(f"{error}; {advice}") from error

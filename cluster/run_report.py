@@ -6,10 +6,12 @@ from typing import Any
 
 import orjson
 
+from cluster.funnel_chart import funnel_chart
 from cluster.metric_sinks import read_metrics
 from cluster.run_folder import RunFolder, write_atomically
 from cluster.svg_charts import Series, bar_chart, line_chart
 from cluster.trajectory_page import sample_trajectory_html
+from envpool.funnel import funnel_from_dict
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -132,7 +134,11 @@ def curation_charts(records: dict[str, dict[str, Any]]) -> list[str]:
     if (curate := records.get("curate")) is not None:
         histogram = [(f".{i}" if i < 9 else ".9-1", count) for i, count in enumerate(curate["histogram"])]
         charts.append(bar_chart("Difficulty: mean reward per task", histogram, "mean reward of the teachers' episodes", "tasks"))
-        charts.append(bar_chart("What survives curation", curate["funnel"], "filter", "trajectories"))
+        funnels = [funnel_from_dict(row) for row in curate.get("funnels", ())]
+        if funnels:
+            charts.append(funnel_chart("What survives curation: trajectories", funnels))
+        else:
+            charts.append(bar_chart("What survives curation", curate["funnel"], "filter", "trajectories"))
     if (rollout := records.get("rollout")) is not None:
         bars = [(name, row["resolved"] / max(row["episodes"], 1)) for name, row in rollout["by_policy"].items()]
         charts.append(bar_chart("Teachers: share of resolved episodes", bars, "teacher", "resolved"))

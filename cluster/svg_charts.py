@@ -7,6 +7,11 @@ from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 44, 44
+STYLE = (
+    "svg{background:#fff}.t{font:600 13px system-ui,sans-serif;fill:#1d2430}"
+    ".a{font:10.5px system-ui,sans-serif;fill:#5c6675}.g{stroke:#e9edf3;stroke-width:1}"
+)
+"""Looks of a chart outside report.html, which brings its own."""
 PALETTE = ("#2f6fde", "#d9622b", "#2a9d6f", "#8a56c9", "#b08900", "#c2456e")
 
 
@@ -133,3 +138,11 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float]], x_label: str, y_lab
         middle = f'x="{(left + right) / 2:.2f}" y="{top - 4}" text-anchor="middle"'
         parts.append(f'<text class="a" {middle}>{label_number(value)}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def standalone_svg(chart: str) -> str:
+    """A chart as a file of its own. Raises ValueError for one that says that nothing was recorded."""
+    if not chart.startswith("<svg "):
+        raise ValueError("there is nothing to draw")
+    head, body = chart.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>{body}\n'

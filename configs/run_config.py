@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from configs.cluster_config import ClusterConfig
+from configs.curate_config import CurateConfig
 from configs.grpo_config import GRPOConfig
 from configs.model_config import EngineConfig, ModelConfig
 from configs.rollout_config import RolloutConfig
@@ -28,6 +29,7 @@ class RunConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    curate: CurateConfig = field(default_factory=CurateConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)

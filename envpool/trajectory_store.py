@@ -1,9 +1,12 @@
 """Trajectories on disk: one Parquet file (zstd), a row per trajectory, turns nested, scalar columns beside them.
 
-Lossless: ids, log-probs (NaN included), versions, texts. A file appears whole or not at all.
+Lossless: ids, log-probs (NaN included), versions, texts. A file appears whole or not at all. Counts that follow from the
+turns (`DERIVED`) are stored too, so that `envpool.trajectory_columns` can filter without decoding a turn; files written
+before they existed are read as well.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,13 @@ _COLUMNS: dict[str, Any] = {
     "seconds": pa.float64(),
     "turns": pa.list_(_TURN),
 }
+DERIVED = {name: pa.int64() for name in ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls")}
+"""Columns that follow from the turns. A missed call is a turn without a tool call, a repeated call one with several."""
+_CALL_OPENS = re.compile(r"<function=\s*[A-Za-z_]")
+
+
+class TrajectoryFileError(ValueError):
+    """A trajectory file that is damaged or holds something else; one line that names the file."""
 
 
 def write_trajectories(path: Path, scored: Sequence[tuple[Trajectory, Mapping[str, Scalar]]]) -> None:
@@ -51,7 +61,7 @@ def write_trajectories(path: Path, scored: Sequence[tuple[Trajectory, Mapping[st
     as float64.
     """
     extra = _extra_types([columns for _, columns in scored])
-    schema = pa.schema([*_COLUMNS.items(), *extra.items()])
+    schema = pa.schema([*_COLUMNS.items(), *DERIVED.items(), *extra.items()])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -66,19 +76,58 @@ def write_trajectories(path: Path, scored: Sequence[tuple[Trajectory, Mapping[st
 def read_trajectories(path: Path) -> Iterator[tuple[Trajectory, dict[str, Scalar]]]:
     """The trajectories of a file with their extra columns, in the order written, a row group at a time.
 
-    Raises FileNotFoundError, and ValueError (naming the file) when it is no such file.
+    Raises FileNotFoundError, and TrajectoryFileError (a ValueError that names the file) when it is no such file.
     """
+    with open_trajectory_file(path) as file:
+        try:
+            for index in range(file.num_row_groups):
+                yield from _rows(file.read_row_group(index))
+        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+            raise broken_file(path, error) from error
+
+
+def open_trajectory_file(path: Path) -> Any:
+    """A pyarrow ParquetFile whose columns have the types of trajectories. Raises as `read_trajectories` does."""
     if not path.is_file():
         raise FileNotFoundError(f"no trajectory file {path}")
     try:
-        with pq.ParquetFile(path) as file:
-            missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
-            if missing:
-                raise ValueError(f"{path} is no trajectory file: it has no column {missing[0]}")
-            for index in range(file.num_row_groups):
-                yield from _rows(file.read_row_group(index))
+        file = pq.ParquetFile(path)
+        schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"cannot read trajectories from {path}: {' '.join(str(error).split())[:200]}") from error
+        raise broken_file(path, error) from error
+    for name, expected in _COLUMNS.items():
+        if name not in schema.names:
+            raise TrajectoryFileError(f"{path} is no trajectory file: it has no column {name}")
+        if schema.field(name).type != expected:
+            found = str(schema.field(name).type)[:60]
+            raise TrajectoryFileError(f"{path} is no trajectory file: column {name} holds {found}, not {str(expected)[:60]}")
+    return file
+
+
+def broken_file(path: Path, error: Exception) -> TrajectoryFileError:
+    """What went wrong in reading `path`, as one line."""
+    if isinstance(error, TrajectoryFileError):
+        return error
+    return TrajectoryFileError(f"cannot read trajectories from {path}: {' '.join(str(error).split())[:200]}")
+
+
+def derived_counts(num_tokens: int, texts: Sequence[str], actions: Sequence[str]) -> dict[str, int]:
+    r"""The `DERIVED` columns of one trajectory.
+
+    >>> derived_counts(7, ["look", "<function=submit>\n</function>"], ["", "<function=submit>\n</function>"])
+    {'num_turns': 2, 'num_tokens': 7, 'num_missed_calls': 1, 'num_repeated_calls': 0}
+    """
+    return {
+        "num_turns": len(actions),
+        "num_tokens": num_tokens,
+        "num_missed_calls": sum(not action for action in actions),
+        "num_repeated_calls": sum(_calls_again(text) for text in texts),
+    }
+
+
+def _calls_again(text: str) -> bool:
+    end = text.find("</function>")
+    return end >= 0 and _CALL_OPENS.search(text, end) is not None
 
 
 def _extra_types(rows: Sequence[Mapping[str, Scalar]]) -> dict[str, Any]:
@@ -86,7 +135,7 @@ def _extra_types(rows: Sequence[Mapping[str, Scalar]]) -> dict[str, Any]:
     names = list(rows[0]) if rows else []
     if any(set(row) != set(names) for row in rows):
         raise ValueError(f"trajectories with different extra columns in one file; the first has {names}")
-    clash = [name for name in names if name in _COLUMNS]
+    clash = [name for name in names if name in _COLUMNS or name in DERIVED]
     if clash:
         raise ValueError(f"extra column {clash[0]!r} is a field of the trajectory itself")
     types: dict[str, Any] = {}
@@ -112,6 +161,12 @@ def _table(scored: Sequence[tuple[Trajectory, Mapping[str, Scalar]]], schema: An
     }
     for name in ("instance_id", "sample_index", "policy_name", "prompt", "seconds"):
         columns[name] = [getattr(trajectory, name) for trajectory in trajectories]
+    counts = [
+        derived_counts(one.num_tokens, [turn.text for turn in one.turns], [turn.action for turn in one.turns])
+        for one in trajectories
+    ]
+    for name in DERIVED:
+        columns[name] = [row[name] for row in counts]
     for name in extra:
         columns[name] = [row[name] for _, row in scored]
     return pa.table([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)
@@ -141,7 +196,7 @@ def _rows(table: Any) -> Iterator[tuple[Trajectory, dict[str, Scalar]]]:
             for index in range(first, first + length)
         )
         first += length
-        extra = {name: value for name, value in row.items() if name not in _COLUMNS}
+        extra = {name: value for name, value in row.items() if name not in _COLUMNS and name not in DERIVED}
         yield (
             Trajectory(
                 instance_id=row["instance_id"],

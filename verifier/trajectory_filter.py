@@ -1,92 +1,139 @@
-"""Which trajectories are fit to be imitated: SWE-Master's format filters as named predicates, with what each of them drops.
+"""Which trajectories are fit to be imitated: SWE-Master's filters as named predicates over scalar facts.
 
-To add one: a function that returns a predicate over `ScoredTrajectory`, and its line in the list a caller passes.
+To add one: a function (facts, limits) -> bool that says whether to keep the trajectory, and its line in TRAJECTORY_FILTERS.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from configs.curate_config import CurateConfig
 from envpool.trajectory import StopReason
-from verifier.reward import Group, ScoredTrajectory
+
+NOT_RECORDED = -1
+
+
+class TrajectoryFilterError(ValueError):
+    """A filter that does not exist or cannot act on this data; one line."""
 
 
 @dataclass(frozen=True)
-class TrajectoryFilter:
-    """A name for the report and the condition to keep a trajectory."""
+class TrajectoryFacts:
+    """What is known of a stored trajectory without decoding its turns.
 
-    name: str
-    keep: Callable[[ScoredTrajectory], bool]
+    `task_mean` is the mean reward of the task's attempts, NaN when there are no statistics or they are in conflict.
+    `num_history_reads` counts attempts to read the version history, NOT_RECORDED where nobody counted.
+    """
 
+    instance_id: str
+    sample_index: int
+    policy_name: str
+    resolved: bool
+    stop_reason: StopReason
+    num_turns: int
+    num_tokens: int
+    num_missed_calls: int
+    num_repeated_calls: int
+    task_mean: float = float("nan")
+    num_history_reads: int = NOT_RECORDED
 
-RESOLVED = TrajectoryFilter("resolved", lambda scored: scored.resolved)
-SUBMITTED = TrajectoryFilter("submitted", lambda scored: scored.trajectory.stop_reason is StopReason.SUBMITTED)
-NO_MISSED_CALLS = TrajectoryFilter("no_missed_calls", lambda scored: all(turn.action for turn in scored.trajectory.turns))
-
-
-def within_tokens(max_tokens: int) -> TrajectoryFilter:
-    """Keeps trajectories of at most `max_tokens` tokens (SWE-Master: below 81,920)."""
-    return TrajectoryFilter("within_tokens", lambda scored: scored.trajectory.num_tokens <= max_tokens)
-
-
-def within_turns(max_turns: int) -> TrajectoryFilter:
-    """Keeps trajectories of at most `max_turns` turns (SWE-Master: 100)."""
-    return TrajectoryFilter("within_turns", lambda scored: len(scored.trajectory.turns) <= max_turns)
-
-
-def format_filters(max_tokens: int) -> tuple[TrajectoryFilter, ...]:
-    """SWE-Master's filters for SFT: resolved, ended by submit, a tool call in every turn, short enough."""
-    return (RESOLVED, SUBMITTED, NO_MISSED_CALLS, within_tokens(max_tokens))
+    @property
+    def name(self) -> str:
+        return f"{self.instance_id} sample {self.sample_index}"
 
 
 @dataclass(frozen=True)
-class FilterCounts:
-    """`dropped` has one entry per filter, in order: trajectories for which it was the first to fail."""
+class FilterLimits:
+    """The numbers the predicates compare with: mean_low <= mean < mean_high, tokens below `tokens_below`, turns <= max_turns."""
 
-    num_seen: int
-    num_kept: int
-    dropped: dict[str, int]
+    mean_low: float
+    mean_high: float
+    tokens_below: int
+    max_turns: int
 
-
-def filter_trajectories(
-    trajectories: Iterable[ScoredTrajectory], filters: Sequence[TrajectoryFilter]
-) -> tuple[tuple[ScoredTrajectory, ...], FilterCounts]:
-    """The trajectories that pass every filter, in order, and what each filter dropped."""
-    kept: list[ScoredTrajectory] = []
-    dropped = {condition.name: 0 for condition in filters}
-    num_seen = 0
-    for scored in trajectories:
-        num_seen += 1
-        failed = next((condition.name for condition in filters if not condition.keep(scored)), None)
-        if failed is None:
-            kept.append(scored)
-        else:
-            dropped[failed] += 1
-    return tuple(kept), FilterCounts(num_seen, len(kept), dropped)
+    def __post_init__(self) -> None:
+        if not self.mean_low < self.mean_high:
+            raise TrajectoryFilterError(f"curate.mean_low={self.mean_low:g} must be below curate.mean_high={self.mean_high:g}")
 
 
-@dataclass(frozen=True)
-class MixedCounts:
-    """Tasks by the outcomes of their episodes; `empty` are those whose every episode was lost."""
-
-    all_fail: int
-    mixed: int
-    all_pass: int
-    empty: int
+def filter_limits(config: CurateConfig, sft_max_tokens: int) -> FilterLimits:
+    """The limits a configuration asks for. Raises TrajectoryFilterError when the band is empty."""
+    tokens_below = config.max_tokens or sft_max_tokens + 1
+    return FilterLimits(config.mean_low, config.mean_high, tokens_below, config.max_turns)
 
 
-def mixed_groups(groups: Iterable[Group]) -> tuple[tuple[Group, ...], MixedCounts]:
-    """Groups of tasks with both resolved and unresolved members, and the counts. Groups of one task are taken together."""
-    by_task: dict[str, list[Group]] = {}
-    for group in groups:
-        by_task.setdefault(group.instance_id, []).append(group)
-    kept: list[Group] = []
-    counts = {"all_fail": 0, "mixed": 0, "all_pass": 0, "empty": 0}
-    for parts in by_task.values():
-        outcomes = {member.resolved for part in parts for member in part.members}
-        kind = {frozenset(): "empty", frozenset({True}): "all_pass", frozenset({False}): "all_fail"}.get(
-            frozenset(outcomes), "mixed"
-        )
-        counts[kind] += 1
-        if kind == "mixed":
-            kept.extend(parts)
-    return tuple(kept), MixedCounts(**counts)
+def resolved(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """The hidden tests pass."""
+    return facts.resolved
+
+
+def mixed_results(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """The task is neither always nor never solved; False without statistics."""
+    return limits.mean_low <= facts.task_mean < limits.mean_high
+
+
+def submitted(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """It ends by the agent's own submit."""
+    return facts.stop_reason is StopReason.SUBMITTED
+
+
+def turns_left(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """The turn limit did not end it. A submit in the very last turn counts as finished, whatever its number."""
+    return facts.stop_reason is not StopReason.MAX_TURNS
+
+
+def in_time(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """Neither the token budget nor the episode's time ended it."""
+    return facts.stop_reason not in (StopReason.MAX_TOKENS, StopReason.DEADLINE)
+
+
+def no_missed_calls(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """Every turn holds a tool call, so the hint about a missing one appears nowhere."""
+    return facts.num_missed_calls == 0
+
+
+def one_call_per_turn(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """No turn writes a second call (only the first is carried out)."""
+    return facts.num_repeated_calls == 0
+
+
+def within_tokens(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """Short enough to train on (SWE-Master: fewer than 81,920 tokens)."""
+    return facts.num_tokens < limits.tokens_below
+
+
+def within_turns(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """Few enough turns (SWE-Master's paper: at most 100)."""
+    return facts.num_turns <= limits.max_turns
+
+
+def no_history_reads(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """Never tried to read the version history. Raises TrajectoryFilterError where nobody counted."""
+    if facts.num_history_reads == NOT_RECORDED:
+        raise TrajectoryFilterError(f"no_history_reads: {facts.name} has no such count; play it again or leave the filter out")
+    return facts.num_history_reads == 0
+
+
+Predicate = Callable[[TrajectoryFacts, FilterLimits], bool]
+
+TRAJECTORY_FILTERS: dict[str, Predicate] = {
+    "resolved": resolved,
+    "mixed_results": mixed_results,
+    "submitted": submitted,
+    "turns_left": turns_left,
+    "in_time": in_time,
+    "no_missed_calls": no_missed_calls,
+    "one_call_per_turn": one_call_per_turn,
+    "within_tokens": within_tokens,
+    "within_turns": within_turns,
+    "no_history_reads": no_history_reads,
+}
+
+
+def select_filters(names: tuple[str, ...]) -> dict[str, Predicate]:
+    """The filters of these names, in this order. Raises TrajectoryFilterError for an unknown or repeated name."""
+    for name in names:
+        if name not in TRAJECTORY_FILTERS:
+            raise TrajectoryFilterError(f"curate.filters: there is no filter {name!r}; known: {', '.join(TRAJECTORY_FILTERS)}")
+    if len(set(names)) != len(names):
+        raise TrajectoryFilterError(f"curate.filters: a name is given twice in {', '.join(names)}")
+    return {name: TRAJECTORY_FILTERS[name] for name in names}
