@@ -53,11 +53,11 @@ async def use_shells(folder: Path) -> None:
         assert ended_with == 3 if how == "exited" else ended_with in (0, -9)
         if how == "reading":
             assert waiting is not None
-            assert await waiting == b""
+            assert await asyncio.wait_for(waiting, 10) == b""
         elif how == "writing":
             assert waiting is not None
             with pytest.raises(BrokenPipeError):
-                await waiting
+                await asyncio.wait_for(waiting, 10)
 
 
 def open_descriptors() -> set[str]:
