@@ -13,3 +13,5 @@ class VerifierConfig:
     """alpha: credit of a correct work tree that was not submitted (SWE-Master: 0.5)."""
     collect_context: bool = True
     """Keep what a scorer may see of each graded patch (touched files, visible tests); world-model and tts need it."""
+    protect_test_setup: bool = True
+    """Leave a patch's edits of conftest, pytest's configuration, test folders and shadowing modules out of the grading."""

@@ -1,73 +1,116 @@
-"""From a test log to a verdict, as SWE-bench decides it. Pure: no sandbox, no clock."""
+"""From a run of the hidden tests to a verdict. Pure: no sandbox, no clock.
+
+A run is judged by witnesses that must agree: the log (read by the parser that the task names), the exit code that the
+sandbox reports, pytest's JUnit report where the script starts pytest, and the hidden test files being what they were. Where
+they do not, the run is not resolved and the report's `notes` say why.
+"""
 
 from envpool.oracle import Oracle
-from verifier.log_parsers import log_parser
-from verifier.test_report import TestReport, TestStatus, worst
+from verifier.junit_report import JUnitError, case_of, parse_junit
+from verifier.log_parsers import log_parser, parser_version
+from verifier.resolution import RESOLUTIONS, Parsed
+from verifier.test_report import GRADER, TestReport, TestStatus, worst
+from verifier.test_run import TestRun
 
 EXIT_CODE_PARSER = "exit_code"
-"""Name of the parser of tasks whose script says pass or fail by its exit code alone; every listed test shares that status."""
-
-TIMEOUT_EXIT_CODE = 124
-TIMED_OUT = "hidden tests timed out"
-"""Last line of the log of a run that was cut off by its deadline."""
-F2P_PASSES = frozenset({TestStatus.PASSED})
-P2P_PASSES = frozenset({TestStatus.PASSED, TestStatus.XFAIL, TestStatus.SKIPPED})
+"""Name of the parser of tasks whose log is not read."""
 
 
-def grade_log(oracle: Oracle, log: str, exit_code: int, applied: bool) -> TestReport:
-    """The report of one run of the hidden tests.
+class ResolutionMissingError(LookupError):
+    """A task names a rule that is not in RESOLUTIONS."""
 
-    Resolved needs: the patch applied, the run not timed out (exit code 124), every FAIL_TO_PASS test PASSED, every
-    PASS_TO_PASS test PASSED, XFAIL or SKIPPED (swebench 5: a skipped F2P fails, a skipped P2P is kept), and no unexplained
-    exit code (see `exit_code_is_explained`). Stricter than swebench 5 in one point: an F2P test that XFAILs counts as passed
-    there and as failed here, since a patch can mark tests as expected to fail from a conftest. A test that the log does not
-    name is MISSING and fails. A task without F2P tests is never resolved. Raises LogParserMissingError.
+
+def grade_run(oracle: Oracle, run: TestRun, dropped: tuple[str, ...] = ()) -> TestReport:
+    """The report of one run. `dropped` are the parts of the patch that were left out, kept in the report.
+
+    Resolved needs: the task's own rule (`verifier.resolution`), no time-out, an exit code that the log explains, and, with
+    `oracle.junit`, a JUnit report that names the same tests with the same result. Raises LogParserMissingError,
+    ResolutionMissingError.
     """
-    tests = (*oracle.fail_to_pass, *oracle.pass_to_pass)
-    if not applied:
-        return TestReport(oracle.instance_id, dict.fromkeys(tests, TestStatus.MISSING), False, False, exit_code, log)
-    if oracle.log_parser == EXIT_CODE_PARSER:
-        parsed = dict.fromkeys(tests, TestStatus.PASSED if exit_code == 0 else TestStatus.FAILED)
-    else:
-        parsed = log_parser(oracle.log_parser)(log)
-    by_first_word = _by_first_word(parsed)
-    status = {test: parsed.get(test, by_first_word.get(test, TestStatus.MISSING)) for test in tests}
-    resolved = (
-        bool(oracle.fail_to_pass)
-        and all(status[test] in F2P_PASSES for test in oracle.fail_to_pass)
-        and all(status[test] in P2P_PASSES for test in oracle.pass_to_pass)
-        and exit_code_is_explained(oracle, parsed, exit_code)
+    parsed = _parsed(oracle, run.log)
+    notes = list(_doubts(oracle, run, parsed))
+    if oracle.junit and not run.timed_out:
+        parsed, doubt = _with_junit(parsed, run)
+        notes += [doubt] if doubt else []
+    rule = EXIT_CODE_PARSER if oracle.log_parser == EXIT_CODE_PARSER and oracle.resolution == "swe_bench" else oracle.resolution
+    if rule not in RESOLUTIONS:
+        raise ResolutionMissingError(f"{oracle.instance_id}: unknown rule {rule!r}; known: {', '.join(sorted(RESOLUTIONS))}")
+    status, resolved = RESOLUTIONS[rule](oracle, parsed, run)
+    return TestReport(
+        instance_id=oracle.instance_id,
+        status=status,
+        resolved=resolved and not notes,
+        applied=True,
+        exit_code=run.exit_code,
+        log=run.log,
+        notes=tuple(notes),
+        dropped=dropped,
+        grader=f"{GRADER} {oracle.resolution} {parser_version(oracle.log_parser)}",
     )
-    return TestReport(oracle.instance_id, status, resolved, True, exit_code, log)
 
 
-def exit_code_is_explained(oracle: Oracle, parsed: dict[str, TestStatus], exit_code: int) -> bool:
+def ungraded_report(oracle: Oracle, why: str, dropped: tuple[str, ...] = ()) -> TestReport:
+    """The report of a patch that no test was run for (empty, or it does not apply): not resolved, every test MISSING."""
+    tests = (*oracle.fail_to_pass, *oracle.pass_to_pass)
+    return TestReport(
+        oracle.instance_id, dict.fromkeys(tests, TestStatus.MISSING), False, False, 1, why, dropped=dropped, notes=(why,)
+    )
+
+
+def no_test_ran(oracle: Oracle, run: TestRun) -> bool:
+    """Whether the run shows no sign of any test: then what broke may not be the patch."""
+    return not run.timed_out and not run.reward_text and not run.junit_xml and not _parsed(oracle, run.log)
+
+
+def exit_code_is_explained(oracle: Oracle, parsed: Parsed, exit_code: int) -> bool:
     """False when the script failed although no test in its log did: it crashed, or its log is not to be believed.
 
     Tests outside the two lists may fail, so a non-zero code with a failed test somewhere is ordinary. Scripts that end with a
     git command (SWE-bench's restore the test files last) return git's code, which says nothing about the tests.
     """
-    if exit_code == TIMEOUT_EXIT_CODE:
-        return False
     lines = oracle.eval_script.strip().splitlines()
     if exit_code == 0 or (lines and lines[-1].lstrip().startswith("git ")):
         return True
     return any(found in (TestStatus.FAILED, TestStatus.ERROR) for found in parsed.values())
 
 
-def ungraded_report(oracle: Oracle, why: str) -> TestReport:
-    """The report of a patch that no test was run for (empty, or it does not apply): not resolved, every test MISSING."""
-    return grade_log(oracle, why, exit_code=1, applied=False)
+def _parsed(oracle: Oracle, log: str) -> Parsed:
+    return {} if oracle.log_parser == EXIT_CODE_PARSER else log_parser(oracle.log_parser)(log)
 
 
-def _by_first_word(parsed: dict[str, TestStatus]) -> dict[str, TestStatus]:
-    """Statuses under ids cut at the first blank, the worst of those that collide.
+def _doubts(oracle: Oracle, run: TestRun, parsed: Parsed) -> list[str]:
+    doubts = []
+    if run.timed_out:
+        doubts.append("the hidden tests did not end in time")
+    elif oracle.log_parser != EXIT_CODE_PARSER and not exit_code_is_explained(oracle, parsed, run.exit_code):
+        doubts.append(f"the script ended with {run.exit_code} although no test in its log failed")
+    if run.tampered:
+        doubts.append(f"the run changed hidden test files: {', '.join(run.tampered[:5])}")
+    if run.log_cut and not oracle.junit:
+        doubts.append("the log was too long to be kept whole")
+    return doubts
 
-    Datasets built with swebench's parser list parametrised ids cut there: `t.py::f[a b]` appears as `t.py::f[a`.
+
+def _with_junit(parsed: Parsed, run: TestRun) -> tuple[Parsed, str]:
+    """The statuses that log and JUnit report agree on (the worse of the two; MISSING where the report does not know the
+    test), and what is wrong with the report, "" for nothing. A cut log is completed from the report."""
+    if not run.junit_xml:
+        return parsed, "pytest did not write its JUnit report: the session did not reach its end"
+    try:
+        cases = parse_junit(run.junit_xml)
+    except JUnitError as error:
+        return parsed, f"pytest's JUnit report {error}"
+    agreed = {test: worst(status, cases.get(case_of(test), TestStatus.MISSING)) for test, status in parsed.items()}
+    if run.log_cut:
+        known = {case_of(test) for test in agreed}
+        agreed |= {_test_id(case): status for case, status in cases.items() if case not in known}
+    return agreed, ""
+
+
+def _test_id(case: tuple[str, str]) -> str:
+    """The node id of a module-level test's case; ids of methods cannot be told from their case alone.
+
+    >>> _test_id(("tests.test_a", "test_b"))
+    'tests/test_a.py::test_b'
     """
-    cut: dict[str, TestStatus] = {}
-    for test, found in parsed.items():
-        words = test.split()
-        if len(words) > 1:
-            cut[words[0]] = worst(cut[words[0]], found) if words[0] in cut else found
-    return cut
+    return f"{case[0].replace('.', '/')}.py::{case[1]}"

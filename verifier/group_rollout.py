@@ -13,6 +13,7 @@ from envpool.episode import run_episode
 from envpool.policy import Generate, PolicyError
 from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError
 from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_preparation import prepare_for_agent
 from envpool.task import Task
 from envpool.trajectory import Trajectory, Turn
 from verifier.grade_cache import GradeCache, GradedPatch
@@ -100,11 +101,13 @@ class _Player:
             if self.on_turn is not None:
                 self.on_turn(sample_index, index, turn)
 
-        async with self.pool.lease(self.task.problem.image, self.task.problem.workdir) as sandbox:
+        task = self.task
+        async with self.pool.lease(task.problem.image, task.problem.workdir) as sandbox:
             try:
                 async with asyncio.timeout(self.rollout.lease_s):
+                    await prepare_for_agent(sandbox, task.problem.image, task.preparation, task.instance_id)
                     return await run_episode(
-                        self.task.problem,
+                        task.problem,
                         sandbox,
                         self.generate,
                         self.chat,
@@ -122,7 +125,10 @@ class _Player:
         timeout_s = min(self.verifier.grading_timeout_s, self.task.oracle.timeout_s)
 
         async def grade() -> GradedPatch:
-            return await grade_patch(self.task, trajectory.patch, self.pool, timeout_s, self.verifier.collect_context)
+            verifier = self.verifier
+            return await grade_patch(
+                self.task, trajectory.patch, self.pool, timeout_s, verifier.collect_context, verifier.protect_test_setup
+            )
 
         return await self.cache.graded(self.task.instance_id, trajectory.patch, grade)
 

@@ -21,6 +21,12 @@ class PatchSection:
     text: str
     paths: tuple[str, ...]
 
+    @property
+    def adds_file(self) -> bool:
+        """Whether the section makes a path that was not there: a new file, a rename or a copy."""
+        head = self.text.partition("\n@@ ")[0]
+        return any(mark in f"{head}\n" for mark in ("\nnew file mode ", "\nrename to ", "\ncopy to ", "\n--- /dev/null\n"))
+
 
 def patch_sections(diff: str) -> tuple[PatchSection, ...]:
     """The sections of a git diff in order; a diff without `diff --git` lines is cut where a `---`, `+++`, `@@` triple starts.
@@ -39,7 +45,9 @@ def patch_sections(diff: str) -> tuple[PatchSection, ...]:
 def drop_paths(diff: str, hidden: Iterable[str]) -> str:
     """The diff without the sections that touch a hidden path, a folder on the way to one, or something below one."""
     hidden = tuple(hidden)
-    kept = [section.text for section in patch_sections(diff) if not any(_collide(p, h) for p in section.paths for h in hidden)]
+    kept = [
+        section.text for section in patch_sections(diff) if not any(paths_collide(p, h) for p in section.paths for h in hidden)
+    ]
     return "".join(kept)
 
 
@@ -84,5 +92,6 @@ def _plain_path(path: str) -> str:
     return path[2:] if path[:2] in ("a/", "b/") else path
 
 
-def _collide(path: str, hidden: str) -> bool:
+def paths_collide(path: str, hidden: str) -> bool:
+    """Whether two paths are equal or one lies below the other."""
     return path == hidden or path.startswith(f"{hidden}/") or hidden.startswith(f"{path}/")

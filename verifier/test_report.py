@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-GRADER = "swe-master-grader/1"
+GRADER = "swe-master-grader/2"
 
 
 class TestStatus(Enum):
@@ -26,7 +26,11 @@ def worst(first: TestStatus, second: TestStatus) -> TestStatus:
 
 @dataclass(frozen=True)
 class TestReport:
-    """Status per hidden test (F2P and P2P together); `resolved` is SWE-bench's full resolution."""
+    """Status per hidden test (F2P and P2P together); `resolved` is what the task's rule says.
+
+    `applied` is False when no test was run. `notes` are reasons not to believe the run, `dropped` the parts of the patch that
+    were left out (`path: reason`), `grader` names this grader, the rule and the log parser, each with its version.
+    """
 
     __test__ = False
     instance_id: str
@@ -35,4 +39,6 @@ class TestReport:
     applied: bool
     exit_code: int
     log: str
+    notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     grader: str = GRADER

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from envpool.policy import Message
-from verifier.grading import TIMED_OUT
 from verifier.patch_sections import normalised_diff
 from verifier.reward import ScoredTrajectory
+from verifier.test_run import TIMED_OUT
 from verifier.world_model import build_prompt, render_report
 
 

@@ -36,7 +36,7 @@ if ! pip install -q "torch==2.13.0+cpu" 2>.venv/torch.log; then
     pip install -q "torch==2.13.0+cpu" --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
 fi
 say "vLLM, Ray, DeepSpeed and the rest (2 to 3 minutes)"
-DS_BUILD_OPS=0 pip install -q -c constraints.txt -e ".[cpu,dev]"
+DS_BUILD_OPS=0 pip install -q -c constraints.txt -e ".[cpu,grade,dev]"
 # These come as CUDA builds, are not used, and break `import transformers` beside CPU torch.
 pip uninstall -q -y torchvision torchaudio torchcodec
 .venv/bin/python -c "import torch, transformers, vllm" 2>.venv/import.log || { cat .venv/import.log >&2; exit 1; }

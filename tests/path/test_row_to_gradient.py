@@ -27,10 +27,11 @@ from trainers.packing import pack
 from trainers.pretrained_lm import PretrainedLM, load_pretrained_lm
 from trainers.sample_building import flatten_group
 from trainers.train_sample import TrainSample
-from verifier.grading import grade_log
+from verifier.grading import grade_run, ungraded_report
 from verifier.reward import Group, LostEpisode, ScoredTrajectory
 from verifier.rewards import REWARDS, compute_reward
 from verifier.test_report import TestReport, TestStatus
+from verifier.test_run import TestRun
 
 BROKEN = "def area(w, h):\n    return w - h\n"
 FIXED_LINE = "+    return w + h"
@@ -76,7 +77,13 @@ def hidden_test_report(task: Task, patch: Patch) -> TestReport:
     """The log that the hidden tests print for this patch, graded."""
     verdict = "PASSED" if FIXED_LINE in patch.diff.splitlines() else "FAILED"
     log = f"{verdict} test_area.py::test_area\nPASSED test_area.py::test_name\n"
-    return grade_log(task.oracle, log, exit_code=int(verdict == "FAILED"), applied=not patch.is_empty)
+    if patch.is_empty:
+        return ungraded_report(task.oracle, "the patch is empty")
+    junit = (
+        f'<testsuite><testcase classname="test_area" name="test_area">{"" if verdict == "PASSED" else "<failure/>"}</testcase>'
+    )
+    junit += '<testcase classname="test_area" name="test_name"/></testsuite>'
+    return grade_run(task.oracle, TestRun(log, exit_code=int(verdict == "FAILED"), junit_xml=junit))
 
 
 async def play(task: Task, index: int, lines: list[str]) -> Trajectory:

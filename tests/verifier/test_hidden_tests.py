@@ -16,10 +16,10 @@ from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend, said
 from tests.verifier.small_repo import BUGGY, FILES, FIXED, GOLD, HIDDEN_PATH, TASK, VISIBLE_TEST, file_diff, process_pool
 from verifier.context_reading import collect_context
-from verifier.grading import TIMED_OUT
 from verifier.hidden_tests import BrokenTaskError, grade_patch, run_hidden_tests
 from verifier.test_report import TestReport
 from verifier.test_report import TestStatus as Status
+from verifier.test_run import TIMED_OUT
 
 TEST_ADD, TEST_DOUBLE = TASK.oracle.fail_to_pass[0], TASK.oracle.pass_to_pass[0]
 ALWAYS_PASSES = f"print('PASSED {TEST_ADD}')\nprint('PASSED {TEST_DOUBLE}')\n"

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envpool.oracle import Oracle
-from verifier.grading import grade_log
+from verifier.grading import grade_run
 from verifier.log_parsers import LOG_PARSERS, log_parser
 from verifier.log_parsers.pytest_log import parse_log_pytest
 from verifier.log_parsers.pytest_verbose_log import parse_log_pytest_verbose
 from verifier.log_parsers.swebench_log import LogParserMissingError, status_from_word
 from verifier.test_report import TestStatus as Status
+from verifier.test_run import TestRun
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -100,7 +101,7 @@ def test_recorded_runs_regrade_to_their_rewards() -> None:
         oracle = Oracle(
             tests["instance_id"], "", "", tuple(tests["FAIL_TO_PASS"]), tuple(tests["PASS_TO_PASS"]), "", "parse_log_pytest", 60.0
         )
-        report = grade_log(oracle, row["test_output"], 0, applied=True)
+        report = grade_run(oracle, TestRun(row["test_output"], 0))
         assert Status.MISSING not in report.status.values()
         assert float(report.resolved) == row["reward"]
         rewards[tests["instance_id"]] = report.resolved
@@ -126,4 +127,4 @@ def test_recorded_runs_of_another_harness_regrade_to_their_reports() -> None:
         )
         log = (path.parent / "test_output.txt").read_text()
         assert re.search("::test_", log)
-        assert grade_log(oracle, log, 0, applied=True).resolved is recorded["resolved"]
+        assert grade_run(oracle, TestRun(log, 0)).resolved is recorded["resolved"]

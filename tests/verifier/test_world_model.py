@@ -12,8 +12,8 @@ from envpool.patch import Patch
 from envpool.policy import Message, PolicyError
 from envpool.trajectory import StopReason, Trajectory
 from verifier.deployable_context import DeployableContext
-from verifier.grading import TIMED_OUT
 from verifier.reward import Reward, ScoredTrajectory
+from verifier.test_run import TIMED_OUT
 from verifier.world_model import (
     RESERVED_TAG,
     InvalidReport,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 from verifier.test_report import TestStatus
 
@@ -26,6 +27,14 @@ def swebench_parser(name: str) -> Callable[[str], dict[str, TestStatus]]:
         return {test: status_from_word(word) for test, word in parse(log, None).items()}
 
     return parse_log
+
+
+def swebench_version() -> str:
+    """The installed swebench's version, "none" without one."""
+    try:
+        return version("swebench")
+    except PackageNotFoundError:
+        return "none"
 
 
 def status_from_word(word: str) -> TestStatus:
