@@ -15,8 +15,29 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Settings = Annotated[list[str] | None, typer.Argument(help="CONFIG.yaml and key=value overrides", show_default=False)]
 Plan = Annotated[bool, typer.Option("--plan", help="Print the placement groups and exit; starts nothing.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the resolved configuration and exit.")]
-Words = Annotated[list[str] | None, typer.Argument(help="`difficulty FILE...`, or as the other stages", show_default=False)]
-AsJSON = Annotated[bool, typer.Option("--json", help="With difficulty: one JSON object per file.")]
+Words = Annotated[
+    list[str] | None, typer.Argument(help="RUN or CONFIG.yaml and key=value overrides, or a sub-verb", show_default=False)
+]
+AsJSON = Annotated[bool, typer.Option("--json", help="With a sub-verb: JSON, one object a line.")]
+Total = Annotated[bool, typer.Option("--total", help="With difficulty: also all files together.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="With funnel: a Markdown table.")]
+SamplesTo = Annotated[
+    Path | None, typer.Option("--to", help="With export-sft, import-sft: FILE.jsonl or FILE.parquet", show_default=False)
+]
+Split = Annotated[str, typer.Option("--split", help="With export-sft: train or heldout.")]
+TaskWords = Annotated[
+    list[str] | None, typer.Argument(help="`prepare INPUT...`, or as the other stages", show_default=False)
+]
+TaskSource = Annotated[str, typer.Option("--source", help="With prepare: the dataset's adapter.", show_default=False)]
+TaskFile = Annotated[Path | None, typer.Option("--to", help="With prepare: the Parquet file to write.", show_default=False)]
+Against = Annotated[
+    list[Path] | None, typer.Option("--against", help="With prepare: prepared held-out tasks to keep out.", show_default=False)
+]
+KeepRepositories = Annotated[
+    bool, typer.Option("--keep-repositories", help="With prepare: keep other issues of held-out repositories.")
+]
+Split = Annotated[str, typer.Option("--split", help="With prepare: train or heldout.")]
+TasksJSON = Annotated[bool, typer.Option("--json", help="With prepare: one JSON object instead of tables.")]
 Run = Annotated[Path, typer.Argument(help="Run folder")]
 Instance = Annotated[str, typer.Option(help="Show this instance's trajectories.")]
 Target = Annotated[Path, typer.Option(help="Folder to write")]
@@ -32,6 +53,22 @@ STAGE_HELP = {
     "tts": "Choose among K candidates per held-out task with the reward model.",
     "eval": "pass@1 and pass@k of the newest policy on held-out tasks, with predictions.",
 }
+
+
+CURATE_WORDS = ("difficulty", "funnel", "export-sft", "import-sft")
+CURATE_HELP = """Choose what to learn from: difficulty, named filters, cap, split; writes curated.json and a funnel.
+
+`curate RUN curate.KEY=VALUE ...` curates the rollouts of a run folder (as `--resume RUN`). Settings:
+curate.filters, curate.mean_low, curate.mean_high, curate.max_per_task, curate.heldout_share, curate.statistics, ...
+
+`curate difficulty FILE...` counts statistics files (a reward_mean per line).
+
+`curate funnel RUN` shows again what each step left.
+
+`curate export-sft RUN --to FILE` writes the chosen trajectories as messages + tools (JSONL or Parquet).
+
+`curate import-sft FILE [--to FILE]` checks such a file, or SWE-Master's own SFT rows, and converts it.
+"""
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -87,28 +124,66 @@ def add_stage_verb(verb: str, text: str) -> None:
 
 
 for _verb, _text in STAGE_HELP.items():
-    add_stage_verb(_verb, _text)
+    if _verb != "tasks":
+        add_stage_verb(_verb, _text)
 
 
-@app.command()
-def curate(
-    words: Words = None,
-    as_json: AsJSON = False,
+@app.command("tasks", help=STAGE_HELP["tasks"] + " `tasks prepare INPUT... --source NAME --to FILE` compiles a dataset once.")
+def tasks_verb(
+    words: TaskWords = None,
+    source: TaskSource = "",
+    to: TaskFile = None,
+    against: Against = None,
+    keep_repositories: KeepRepositories = False,
+    split: Split = "train",
+    as_json: TasksJSON = False,
     plan: Plan = False,
     print_config: PrintConfig = False,
     resume: Resume = None,
 ) -> None:
-    """Difficulty statistics, the mixed-results filter and format filters; writes the SFT set."""
-    if not words or words[0] != "difficulty":
+    if not words or words[0] != "prepare":
+        if source or to is not None or against or keep_repositories or split != "train" or as_json:
+            fail("--source, --to, --against, --keep-repositories, --split and --json belong to `tasks prepare INPUT...`")
+        run_verb("tasks", words, plan, print_config, resume)
+        return
+    if plan or print_config or resume is not None:
+        fail("tasks prepare makes no run: it takes no --plan, --print-config or --resume")
+    if not words[1:] or not source or to is None:
+        fail("tasks prepare needs at least one INPUT, --source NAME and --to FILE.parquet")
+    from cluster.tasks_prepare import print_preparation
+
+    try:
+        print_preparation(
+            words[1:], source, to, against or [], keep_repositories=keep_repositories, split=split, as_json=as_json
+        )
+    except (OSError, ValueError) as error:
+        fail(str(error))
+
+
+@app.command(help=CURATE_HELP)
+def curate(
+    words: Words = None,
+    as_json: AsJSON = False,
+    total: Total = False,
+    markdown: Markdown = False,
+    to: SamplesTo = None,
+    split: Split = "train",
+    plan: Plan = False,
+    print_config: PrintConfig = False,
+    resume: Resume = None,
+) -> None:
+    words = words or []
+    if not words or words[0] not in CURATE_WORDS:
+        if words and resume is None and Path(words[0]).is_dir():
+            resume, words = Path(words[0]), words[1:]
         run_verb("curate", words, plan, print_config, resume)
         return
-    from cluster.difficulty_table import print_difficulty
+    from cluster.curate_verbs import CURATE_VERBS, CurateOptions
+    from cluster.run_folder import RunFolderError
 
-    if not words[1:]:
-        fail("curate difficulty needs at least one JSONL file with a reward_mean per line")
     try:
-        print_difficulty([Path(word) for word in words[1:]], as_json)
-    except (OSError, ValueError) as error:
+        CURATE_VERBS[words[0]](words[1:], CurateOptions(as_json, total, markdown, to, split))
+    except (RunFolderError, OSError, ValueError) as error:
         fail(str(error))
 
 
@@ -138,6 +213,50 @@ def export(run: Run, to: Target = Path("export")) -> None:
         for line in export_run(RunFolder.open(run), to):
             print(line)
     except (RunFolderError, OSError) as error:
+        fail(str(error))
+
+
+@app.command()
+def grade(
+    settings: Settings = None,
+    trajectories: Annotated[Path | None, typer.Option(help="Recorded trajectories (R2E-Gym's JSONL) to grade again.")] = None,
+    log: Annotated[Path | None, typer.Option(help="One test log to grade again, with --report.")] = None,
+    report: Annotated[Path | None, typer.Option(help="The log's recorded report (SWE-smith's or swebench's).")] = None,
+    log_parser: Annotated[str, typer.Option(help="Parser of --log; without one, ours that finds most tests.")] = "",
+    predictions: Annotated[Path | None, typer.Option(help="SWE-bench predictions to grade by running the tests here.")] = None,
+    tasks: Annotated[
+        Path | None, typer.Option(help="Their tasks: a run folder, its tasks folder, or a prepared Parquet.")
+    ] = None,
+    to: Annotated[Path, typer.Option(help="Where SWE-bench's evaluation folder of the predictions goes.")] = Path("graded"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Grade again what was recorded (no test runs), or grade predictions by really running their hidden tests.
+
+    swe-master grade --trajectories FILE.jsonl --json
+    swe-master grade --log test_output.txt --report report.json --json
+    swe-master grade --predictions preds.jsonl --tasks runs/demo --to graded
+    """
+    from configs.stage_loading import ConfigError, load_config
+    from envpool.row_file import RowFileError
+    from envpool.sandbox_errors import SandboxError
+    from envpool.task_store import TaskStoreError
+    from verifier.log_parsers.swebench_log import LogParserMissingError
+    from verifier.regrade import RegradeError
+
+    modes = [trajectories is not None, log is not None, predictions is not None]
+    if sum(modes) != 1 or (log is None) != (report is None) or (predictions is None) != (tasks is None):
+        fail("give --trajectories FILE, or --log FILE with --report FILE, or --predictions FILE with --tasks RUN")
+    try:
+        if predictions is None or tasks is None:
+            from cluster.regrade_command import print_regraded
+
+            raise typer.Exit(print_regraded(trajectories, log, report, log_parser, as_json))
+        from cluster.predictions_command import grade_predictions, task_set
+
+        found, images = task_set(tasks)
+        config = load_config(None, settings or [])
+        raise typer.Exit(grade_predictions(config, found, images, predictions, to, predictions.stem, print))
+    except (ConfigError, LogParserMissingError, RegradeError, RowFileError, SandboxError, TaskStoreError, OSError) as error:
         fail(str(error))
 
 

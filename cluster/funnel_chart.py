@@ -34,7 +34,7 @@ def funnel_chart(title: str, funnels: Sequence[SourceFunnel]) -> str:
         svg.append(f'<text class="a" x="{NAMES_PX - 8}" y="{middle}" text-anchor="end">{label}</text>')
         svg.extend(_bars(x, top, [funnel.trajectories.steps[step][1] for funnel in parts_of]))
         dropped = f" −{totals[step - 1] - totals[step]:,}" if step and totals[step - 1] > totals[step] else ""
-        words = f"{totals[step]:,} of {tasks[step]:,} task{'' if tasks[step] == 1 else 's'}"
+        words = f"{totals[step]:,} from {tasks[step]:,} task{'' if tasks[step] == 1 else 's'}"
         end = round(x.at(totals[step]) + 7, 2)
         svg.append(f'<text class="a" x="{end}" y="{middle}">{words}<tspan fill="#c2456e">{dropped}</tspan></text>')
     return "".join([*svg, "</svg>"])

@@ -1,36 +1,46 @@
-"""The funnel of a curation in the terminal: a row per source, a column per step."""
+"""The funnel of a curation as text: a row per step, a column per source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from envpool.funnel import SourceFunnel
 
 
-def funnel_table(funnels: Sequence[SourceFunnel]) -> Table:
-    """Trajectories left after each step, with the distinct tasks they belong to below."""
-    names = [name for name, _ in funnels[0].trajectories.steps] if funnels else []
-    table = Table("source", "tasks", *names, title="What curation left: trajectories (tasks)")
-    for funnel in funnels:
-        pairs = zip(funnel.trajectories.steps, funnel.tasks.steps, strict=True)
-        cells = [f"{kept:,}\n({tasks:,})" for (_, kept), (_, tasks) in pairs]
-        table.add_row(funnel.source, f"{funnel.available:,}" if funnel.available else "?", *cells)
+def funnel_table(funnels: Sequence[SourceFunnel], fails: Mapping[str, int]) -> Table:
+    """Trajectories left after each step, with the distinct tasks they belong to; `fails` says how many trajectories each
+    filter rejects whatever the others say."""
+    header, *rows = funnel_rows(funnels, fails)
+    table = Table(header[0], title="What curation left: trajectories (tasks)")
+    for name in header[1:]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def funnel_markdown(funnels: Sequence[SourceFunnel]) -> str:
+def funnel_markdown(funnels: Sequence[SourceFunnel], fails: Mapping[str, int]) -> str:
     """The same as a Markdown table.
 
     >>> from envpool.funnel import Funnel
-    >>> print(funnel_markdown([SourceFunnel("gym", 9, Funnel((("played", 4),)), Funnel((("played", 2),)))]))
-    | source | tasks | played |
-    |---|---|---|
-    | gym | 9 | 4 (2) |
+    >>> steps = Funnel((("played", 4), ("resolved", 3))), Funnel((("played", 2), ("resolved", 2)))
+    >>> print(funnel_markdown([SourceFunnel("gym", 9, *steps)], {"resolved": 1}))
+    | step | gym | rejects by itself |
+    |---|---:|---:|
+    | tasks | 9 |  |
+    | played | 4 (2) |  |
+    | resolved | 3 (2) | 1 |
     """
-    names = [name for name, _ in funnels[0].trajectories.steps] if funnels else []
-    lines = ["| " + " | ".join(["source", "tasks", *names]) + " |", "|" + "---|" * (len(names) + 2)]
-    for funnel in funnels:
-        pairs = zip(funnel.trajectories.steps, funnel.tasks.steps, strict=True)
-        cells = [f"{kept:,} ({tasks:,})" for (_, kept), (_, tasks) in pairs]
-        lines.append("| " + " | ".join([funnel.source, f"{funnel.available:,}" if funnel.available else "?", *cells]) + " |")
-    return "\n".join(lines)
+    header, *rows = funnel_rows(funnels, fails)
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def funnel_rows(funnels: Sequence[SourceFunnel], fails: Mapping[str, int]) -> list[list[str]]:
+    """The table's cells, the header first; no rows without a funnel."""
+    rows = [["step", *(funnel.source for funnel in funnels), "rejects by itself"]]
+    rows.append(["tasks", *(f"{funnel.available:,}" if funnel.available else "?" for funnel in funnels), ""])
+    for step, (name, _) in enumerate(funnels[0].trajectories.steps if funnels else ()):
+        cells = [f"{funnel.trajectories.steps[step][1]:,} ({funnel.tasks.steps[step][1]:,})" for funnel in funnels]
+        rows.append([name, *cells, f"{fails[name]:,}" if name in fails else ""])
+    return rows

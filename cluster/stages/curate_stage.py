@@ -47,7 +47,7 @@ async def curate(context: StageContext) -> dict[str, Any]:
     except (GroupStoreError, DifficultyError, TaskStoreError, ValueError) as error:
         raise StageError(f"curate: {error}") from error
     funnels = result.funnels
-    context.progress.console.print(funnel_table(funnels))
+    context.progress.console.print(funnel_table(funnels, result.fails))
     for key, means in list(statistics.conflicts.items())[:3]:
         context.progress.say(
             f"curate: {key} has different means in the statistics ({', '.join(f'{m:g}' for m in means)}); unused"
