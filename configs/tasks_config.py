@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from configs.rollout_config import EndpointConfig
+
 
 @dataclass(frozen=True)
 class MicroTasksConfig:
@@ -19,16 +21,20 @@ class MicroTasksConfig:
 
 @dataclass(frozen=True)
 class PackageTasksConfig:
-    """Tasks from a real Python package with its own pytest suite."""
+    """Tasks from real Python packages with their own pytest suites."""
 
-    source: str = ""
-    """Path of an sdist or a folder; empty: none."""
+    sources: tuple[str, ...] = ()
+    """Paths of sdists, git checkouts (their HEAD is used) or folders; empty: none."""
     max_tasks: int = 5
-    """Stop after this many validated tasks."""
+    """Stop after this many validated tasks of a source."""
     test_timeout_s: float = 120.0
     """One run of the package's suite."""
     max_candidates: int = 60
-    """Bugs tried at most."""
+    """Single bugs tried at most for a source."""
+    combined_share: float = 0.2
+    """Share of the tasks that have several bugs at once, made of bugs that were kept on their own."""
+    bugs_per_combination: int = 2
+    """Bugs in such a task; at least 2."""
     max_failing_share: float = 0.5
     """Bugs that break a larger share of the suite are dropped: anyone would notice them."""
     operators: tuple[str, ...] = ()
@@ -39,6 +45,8 @@ class PackageTasksConfig:
     """The sandbox's interpreter."""
     test_packages: tuple[str, ...] = ("pytest",)
     """Pure-Python distributions of this environment packed into the image, with what they need; empty: `python` has pytest."""
+    issue: EndpointConfig = EndpointConfig()
+    """Who writes the issue texts; without a base_url a template."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class TasksConfig:
     play: tuple[str, ...] = ()
     """Sources whose tasks the stages play (micro, package, ...); empty: all."""
     rows: str = ""
-    """Dataset rows to import (JSON, JSONL or Parquet); empty: none."""
+    """Dataset rows to import (JSON, JSONL, Parquet, or a folder of Harbor tasks); empty: none."""
     rows_source: str = "swe_rebench"
     """Adapter for the rows, one of envpool.task_sources.TASK_SOURCES."""
+    prepared: tuple[str, ...] = ()
+    """Files of `swe-master tasks prepare` whose tasks are taken in."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from envpool.issue_index import DEFAULT_SIMILARITY, IssueIndex
 from envpool.problem import Problem
 
 
@@ -20,11 +21,78 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
+class Clash:
+    """Why a task may not be trained on: the `reason` (instance id, repository, issue text), the held-out task it clashes with,
+    and the similarity of the issue texts (0 to 1; 0.0 where the reason is another one)."""
+
+    instance_id: str
+    reason: str
+    heldout_id: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """A task whose issue text is nearly that of an earlier task of the same set."""
+
+    instance_id: str
+    earlier_id: str
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Decontamination:
-    """Training problems that stay, and those that also occur in the held-out set (by id or by text)."""
+    """Training problems that stay, and why each of the others was taken out."""
 
     kept: tuple[Problem, ...]
-    removed: tuple[Problem, ...]
+    clashes: tuple[Clash, ...]
+
+
+class HeldoutSet:
+    """What is evaluated on, and therefore must not be trained on.
+
+    `repositories`: a whole repository of the held-out set is out, not only its held-out issues. Repositories are compared
+    without case; where one side lacks the owner, by name alone. `similarity` as in `IssueIndex`.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, repositories: bool = True, similarity: float = DEFAULT_SIMILARITY) -> None:
+        self._index = IssueIndex(similarity)
+        self._repositories: dict[str, str] = {}
+        self._owners: defaultdict[str, set[str]] = defaultdict(set)
+        self._ids: set[str] = set()
+        for problem in problems:
+            if problem.instance_id in self._ids:
+                continue
+            self._ids.add(problem.instance_id)
+            self._index.add(problem.instance_id, problem.problem_statement)
+            if repositories:
+                owner, _, name = problem.repo.lower().rpartition("/")
+                self._owners[name].add(owner)
+                self._repositories.setdefault(problem.repo.lower(), problem.instance_id)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def clash(self, problem: Problem) -> Clash | None:
+        """The first reason against training on `problem`, None when there is none."""
+        if problem.instance_id in self._ids:
+            return Clash(problem.instance_id, "instance id", problem.instance_id, 0.0)
+        if (heldout_id := self._same_repository(problem.repo.lower())) is not None:
+            return Clash(problem.instance_id, "repository", heldout_id, 0.0)
+        if (nearest := self._index.nearest(problem.problem_statement)) is not None:
+            return Clash(problem.instance_id, "issue text", nearest[0], nearest[1])
+        return None
+
+    def _same_repository(self, repo: str) -> str | None:
+        owner, _, name = repo.rpartition("/")
+        owners = self._owners.get(name, set())
+        if owner in owners:
+            return self._repositories[repo]
+        if "" in owners:
+            return self._repositories[name]
+        if owners and not owner:
+            return self._repositories[f"{min(owners)}/{name}"]
+        return None
 
 
 def stable_split(instance_id: str, heldout_share: float, seed: int) -> str:
@@ -46,22 +114,24 @@ def find_duplicates(sets: Mapping[str, Iterable[Problem]]) -> tuple[Duplicate, .
     members: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, problems in sets.items():
         for problem in problems:
-            members[_folded(problem.problem_statement)].append((name, problem.instance_id))
+            members[" ".join(problem.problem_statement.split())].append((name, problem.instance_id))
     return tuple(Duplicate(tuple(found)) for found in members.values() if len(found) > 1)
 
 
-def decontaminate(train: Iterable[Problem], heldout: Iterable[Problem]) -> Decontamination:
-    """Take out of `train` whatever the held-out set has too: same instance id or same problem statement."""
-    heldout = list(heldout)
-    ids = {problem.instance_id for problem in heldout}
-    texts = {_folded(problem.problem_statement) for problem in heldout}
+def decontaminate(
+    train: Iterable[Problem],
+    heldout: Iterable[Problem],
+    *,
+    repositories: bool = True,
+    similarity: float = DEFAULT_SIMILARITY,
+) -> Decontamination:
+    """Take out of `train` what the held-out set has too: the same instance id, repository, or nearly the same issue text."""
+    heldout_set = HeldoutSet(heldout, repositories=repositories, similarity=similarity)
     kept: list[Problem] = []
-    removed: list[Problem] = []
+    clashes: list[Clash] = []
     for problem in train:
-        clash = problem.instance_id in ids or _folded(problem.problem_statement) in texts
-        (removed if clash else kept).append(problem)
-    return Decontamination(tuple(kept), tuple(removed))
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split())
+        if (clash := heldout_set.clash(problem)) is None:
+            kept.append(problem)
+        else:
+            clashes.append(clash)
+    return Decontamination(tuple(kept), tuple(clashes))

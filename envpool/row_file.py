@@ -1,4 +1,4 @@
-"""Reading rows out of JSON, JSONL and Parquet files."""
+"""Reading rows out of JSON, JSONL and Parquet files, Harbor task directories and datasets of the Hugging Face hub."""
 
 import json
 from collections.abc import Iterator
@@ -6,20 +6,43 @@ from pathlib import Path
 from typing import Any
 
 from envpool.dataset_row import RowError
-from envpool.parquet_file import ParquetFileError, read_parquet
+from envpool.harbor_folder import is_harbor, read_harbor
+from envpool.hub_rows import PREFIX, HubRowsError, hub_rows
+from envpool.parquet_file import ParquetFileError, iter_parquet_batches
+
+ReadRow = tuple[int, dict[str, Any] | RowError]
+"""A row, or the error in its place, with its position."""
 
 
 class RowFileError(ValueError):
-    """A file no rows can be read from: missing, truncated, of an unknown format; one line."""
+    """An input no rows can be read from: missing, truncated, of an unknown format; one line."""
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-    """Rows of a `.json` (a list of objects), `.jsonl` or `.parquet` file with their positions (from 0; lines from 1 in JSONL).
+def read_input(address: str) -> Iterator[ReadRow]:
+    """Rows of whatever `address` names: a file or folder of `read_rows`, or `hf:owner/name[:split]`. Raises RowFileError."""
+    if not address.startswith(PREFIX):
+        yield from read_rows(Path(address))
+        return
+    try:
+        yield from enumerate(hub_rows(address))
+    except HubRowsError as error:
+        raise RowFileError(str(error)) from error
 
-    A line or item that is no object comes as a RowError in place of the row, and reading goes on. Raises RowFileError.
+
+def read_rows(path: Path) -> Iterator[ReadRow]:
+    """Rows of a `.json` (a list of objects), `.jsonl` or `.parquet` file with their positions (from 0; lines from 1 in JSONL),
+    or of a Harbor task directory or a folder of them.
+
+    A line or item that is no object comes as a RowError in place of the row, and reading goes on. JSONL and Parquet are
+    streamed; JSON is read whole. Raises RowFileError, for a damaged Parquet file when reading comes to the damage.
     """
     readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
     reader = readers.get(path.suffix.lower())
+    if path.is_dir():
+        if not is_harbor(path):
+            raise RowFileError(f"{path}: a folder without Harbor tasks (no task.toml in it or one level below)")
+        yield from enumerate(read_harbor(path))
+        return
     if not path.is_file():
         raise RowFileError(f"{path}: no such file")
     if reader is None:
@@ -27,7 +50,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
     yield from reader(path)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+def _json_rows(path: Path) -> Iterator[ReadRow]:
     try:
         items = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
@@ -40,7 +63,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
         yield index, item if isinstance(item, dict) else RowError(f"number {index}", "(row)", "is not an object")
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+def _jsonl_rows(path: Path) -> Iterator[ReadRow]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -58,12 +81,24 @@ def _jsonl_row(number: int, line: bytes) -> dict[str, Any] | RowError:
     return item if isinstance(item, dict) else RowError(f"at line {number}", "(row)", "is not an object")
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+def _parquet_rows(path: Path) -> Iterator[ReadRow]:
+    position = 0
     try:
-        rows, _ = read_parquet(path)
+        for batch in iter_parquet_batches(path):
+            for index in range(batch.num_rows):
+                yield position, _parquet_row(position, batch, index)
+                position += 1
     except ParquetFileError as error:
         raise RowFileError(str(error)) from error
-    yield from enumerate(rows)
+
+
+def _parquet_row(position: int, batch: Any, index: int) -> dict[str, Any] | RowError:
+    """One row of a batch; a text that is not UTF-8 spoils its own row only."""
+    try:
+        row: dict[str, Any] = batch.slice(index, 1).to_pylist()[0]
+    except ValueError:
+        return RowError(f"at position {position}", "(row)", "holds text that is not UTF-8, or a value Python cannot hold")
+    return row
 
 
 def _one_line(error: BaseException) -> str:

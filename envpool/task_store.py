@@ -64,7 +64,7 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
     metadata = {"task_set": digest.hexdigest()}
     problem_rows = (asdict(task.problem) for task in tasks)
     try:
-        write_parquet(path / ORACLES_FILE, (_oracle_row(task) for task in tasks), ORACLE_SCHEMA, metadata)
+        write_parquet(path / ORACLES_FILE, (oracle_row(task) for task in tasks), ORACLE_SCHEMA, metadata)
         write_parquet(path / PROBLEMS_FILE, problem_rows, PROBLEM_SCHEMA, metadata)
     except OSError as error:
         raise TaskStoreError(f"{path}: cannot write the task set ({error.strerror or error})") from error
@@ -79,16 +79,18 @@ def read_tasks(path: Path) -> list[Task]:
         raise TaskStoreError(str(error)) from error
     if problem_metadata.get("task_set") != oracle_metadata.get("task_set") or len(problem_rows) != len(oracle_rows):
         raise TaskStoreError(f"{path}: {PROBLEMS_FILE} and {ORACLES_FILE} come from different task sets; write it again")
-    return [_task(Problem(**problem), oracle) for problem, oracle in zip(problem_rows, oracle_rows, strict=True)]
+    return [task_from_rows(Problem(**problem), oracle) for problem, oracle in zip(problem_rows, oracle_rows, strict=True)]
 
 
-def _oracle_row(task: Task) -> dict[str, Any]:
+def oracle_row(task: Task) -> dict[str, Any]:
+    """Everything of a task but its problem, as a row of ORACLE_SCHEMA."""
     expected = [{"test": test, "status": status} for test, status in task.oracle.expected_status]
     named = {name: getattr(task, name) for name in _TASK_TYPES}
     return asdict(task.oracle) | {"expected_status": expected} | named | asdict(task.preparation)
 
 
-def _task(problem: Problem, row: dict[str, Any]) -> Task:
+def task_from_rows(problem: Problem, row: dict[str, Any]) -> Task:
+    """The task of a problem and the row of its other half."""
     oracle = {name: row[name] for name in _ORACLE_TYPES}
     oracle["fail_to_pass"] = tuple(row["fail_to_pass"])
     oracle["pass_to_pass"] = tuple(row["pass_to_pass"])

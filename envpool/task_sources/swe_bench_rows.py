@@ -1,52 +1,50 @@
-"""SWE-bench (Verified and others) in the two shapes that say by themselves how tests run.
+"""SWE-bench (Verified and others) in its editions.
 
-Rows of swebench 5 carry `image`, `eval_script` and `log_parser`. Rows of R2E-Gym's edition carry `docker_image` and
-`run_tests`; their parser follows from the repository. Rows of the first dataset card carry neither and are refused.
+Rows of swebench 5 carry `image`, `eval_script`, `log_parser` and `eval_type`; rows of R2E-Gym's edition `docker_image` and
+`run_tests` (a copy of it lies in the image); SWE-Master's `make_test_spec` may stand in any of them. Rows of the first dataset
+card carry none: their script is composed from the repository and version by `SWE_BENCH_SUITES`, and their image is the one
+SWE-bench publishes for the instance.
 """
 
 from envpool.dataset_row import Row, RowError, row_id, text
-from envpool.eval_script import without_test_patch
-from envpool.swe_bench_fields import image_reference, swe_bench_task
+from envpool.eval_script import command_on_files, compose_eval_script, django_labels, runnable_test_files
+from envpool.preparation import NOTHING, Preparation
+from envpool.repo_suite import suite_of
+from envpool.swe_bench_fields import WORKDIR, given_script, image_reference, published_image, swe_bench_task
+from envpool.swe_bench_suites import SWE_BENCH_SUITES
 from envpool.task import Task
 
-# Names of swebench's parsers; the repositories are those of SWE-bench.
-_PARSER_OF_REPO = {
-    "astropy/astropy": "parse_log_pytest_v2",
-    "django/django": "parse_log_django",
-    "matplotlib/matplotlib": "parse_log_matplotlib",
-    "mwaskom/seaborn": "parse_log_seaborn",
-    "pallets/flask": "parse_log_pytest",
-    "psf/requests": "parse_log_pytest_options",
-    "pydata/xarray": "parse_log_pytest",
-    "pylint-dev/pylint": "parse_log_pytest_options",
-    "pytest-dev/pytest": "parse_log_pytest",
-    "scikit-learn/scikit-learn": "parse_log_pytest_v2",
-    "sphinx-doc/sphinx": "parse_log_pytest_v2",
-    "sympy/sympy": "parse_log_sympy",
-}
+IMAGE = "swebench/sweb.eval.x86_64.{}:latest"
+R2E_EDITION = Preparation(hidden_paths=("/run_tests.sh",))
+"""The images of R2E-Gym's edition hold the evaluation script, hidden tests included."""
 
 
 def parse_row(row: Row) -> Task:
     """One row as a task; raises RowError."""
-    field = "eval_script" if row.get("eval_script") else "run_tests"
-    script = text(row, field, default="")
-    if not script:
-        raise RowError(row_id(row), "eval_script", "is missing, and so is run_tests: use swebench 5's rows or R2E-Gym's edition")
-    try:
-        eval_script = without_test_patch(script)
-    except ValueError as error:
-        raise RowError(row_id(row), field, str(error)) from error
+    named = any(row.get(field) for field in ("image", "docker_image", "image_name"))
+    image = image_reference(row, "image", "docker_image", "image_name") if named else published_image(row, IMAGE, "_1776_")
     return swe_bench_task(
         row,
         source="swe_bench",
-        image=image_reference(row, "image", "docker_image"),
-        eval_script=eval_script,
+        image=image,
+        eval_script=given_script(row) or _composed(row),
         log_parser=text(row, "log_parser", default="") or _parser(row),
+        preparation=R2E_EDITION if row.get("run_tests") else NOTHING,
     )
 
 
+def _composed(row: Row) -> str:
+    suite = suite_of(row, SWE_BENCH_SUITES)
+    files = runnable_test_files(text(row, "test_patch"))
+    if not files:
+        raise RowError(row_id(row), "test_patch", "changes no file that a test runner can run")
+    targets = django_labels(files) if text(row, "repo").lower() == "django/django" else files
+    return compose_eval_script(suite.setup, (suite.install,), command_on_files(suite.test_command, targets), WORKDIR)
+
+
 def _parser(row: Row) -> str:
+    """The parser of a repository is the same for all its versions."""
     repo = text(row, "repo")
-    if repo not in _PARSER_OF_REPO:
+    if repo.lower() not in SWE_BENCH_SUITES:
         raise RowError(row_id(row), "log_parser", f"is missing, and no parser is known for repository {repo[:80]}")
-    return _PARSER_OF_REPO[repo]
+    return SWE_BENCH_SUITES[repo.lower()][0].log_parser

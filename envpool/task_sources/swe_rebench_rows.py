@@ -2,14 +2,14 @@
 
 import re
 import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from envpool.dataset_row import Row, RowError, mapping, row_id, text
-from envpool.eval_script import compose_eval_script, runnable_test_files
+from envpool.eval_script import command_on_files, compose_eval_script, runnable_test_files
 from envpool.swe_bench_fields import WORKDIR, image_reference, swe_bench_task
 from envpool.task import Task
-
-_ACTIVATE = (". /opt/miniconda3/bin/activate", "conda activate testbed", f"cd {WORKDIR}")
 
 
 def parse_row(row: Row) -> Task:
@@ -19,15 +19,16 @@ def parse_row(row: Row) -> Task:
     files = runnable_test_files(text(row, "test_patch"))
     if not files:
         raise RowError(row_id(row), "test_patch", "changes no file that a test runner can run")
-    setup = (*_ACTIVATE, *_exports(config), *_commands(config, "install"))
     *earlier, test_command = _commands(config, "test_cmd") or (text(config, "test_cmd"),)
-    return swe_bench_task(
+    install = (*_commands(config, "install"), *earlier)
+    task = swe_bench_task(
         row,
         source="swe_rebench",
         image=image,
-        eval_script=compose_eval_script((*setup, *earlier), test_command, files),
+        eval_script=compose_eval_script(_exports(config), install, command_on_files(test_command, files), WORKDIR),
         log_parser=text(config, "log_parser"),
     )
+    return replace(task, difficulty=task.difficulty or _difficulty(row))
 
 
 def _commands(config: dict[str, Any], field: str) -> tuple[str, ...]:
@@ -40,8 +41,17 @@ def _commands(config: dict[str, Any], field: str) -> tuple[str, ...]:
 def _exports(config: dict[str, Any]) -> tuple[str, ...]:
     if not config.get("env_vars"):
         return ()
-    values = mapping(config, "env_vars")
+    # Parquet gives every row all keys that any row has, null where a row has it not
+    values = {name: value for name, value in mapping(config, "env_vars").items() if value is not None}
     for name, value in values.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not isinstance(value, str | int | float):
             raise RowError(row_id(config), "install_config.env_vars", f"has a value that cannot be exported ({name[:40]!r})")
     return tuple(f"export {name}={shlex.quote(str(value))}" for name, value in values.items())
+
+
+def _difficulty(row: Row) -> str:
+    """The score a language model gave the task (0 easy to 3), as the dataset keeps it; "" where it is absent."""
+    meta = mapping(row, "meta") if row.get("meta") else {}
+    scores = meta.get("llm_score")
+    score = scores.get("difficulty_score") if isinstance(scores, Mapping) else None
+    return f"llm score {score}" if isinstance(score, int) and not isinstance(score, bool) else ""
