@@ -36,7 +36,7 @@ Against = Annotated[
 KeepRepositories = Annotated[
     bool, typer.Option("--keep-repositories", help="With prepare: keep other issues of held-out repositories.")
 ]
-Split = Annotated[str, typer.Option("--split", help="With prepare: train or heldout.")]
+TaskSplit = Annotated[str, typer.Option("--split", help="With prepare: train or heldout.")]
 TasksJSON = Annotated[bool, typer.Option("--json", help="With prepare: one JSON object instead of tables.")]
 Run = Annotated[Path, typer.Argument(help="Run folder")]
 Instance = Annotated[str, typer.Option(help="Show this instance's trajectories.")]
@@ -135,7 +135,7 @@ def tasks_verb(
     to: TaskFile = None,
     against: Against = None,
     keep_repositories: KeepRepositories = False,
-    split: Split = "train",
+    split: TaskSplit = "train",
     as_json: TasksJSON = False,
     plan: Plan = False,
     print_config: PrintConfig = False,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from envpool.history_reads import num_history_reads
 from envpool.trajectory import StopReason
 from trainers.group_filter import has_spread
 from verifier.reward import Group
@@ -14,7 +15,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
     `reward/mean` is over episodes that train, `rollout/resolved` over all that were graded. `rollout/zero_spread` is the share
     of groups whose rewards are all equal. `stop/<reason>` are shares of the episodes. `rollout/lost` counts episodes that
-    infrastructure broke, `rollout/masked` those that do not train.
+    infrastructure broke, `rollout/masked` those that do not train. `rollout/history_reads` are commands per episode that look
+    for the fix in the repository's history (which the sandbox does not have).
     """
     members = [member for group in groups for member in group.members]
     trained = [member for member in members if member.reward.train]
@@ -36,6 +38,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
             "rollout/tokens": float(np.mean([trajectory.num_tokens for trajectory in trajectories])),
             "rollout/completion_tokens": float(np.mean(written)),
             "rollout/empty_patch": float(np.mean([trajectory.patch.is_empty for trajectory in trajectories])),
+            "rollout/history_reads": float(np.mean([num_history_reads(turn.action for turn in t.turns) for t in trajectories])),
             "rollout/episode_s": float(np.mean([trajectory.seconds for trajectory in trajectories])),
         }
         for reason in StopReason:

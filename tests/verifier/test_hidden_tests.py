@@ -9,14 +9,16 @@ import pytest
 
 from configs.sandbox_config import SandboxConfig
 from envpool.image_cache import FolderImages
+from envpool.oracle import HiddenFile
 from envpool.patch import Patch
+from envpool.preparation import Preparation
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import ImageMissingError
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend, said
 from tests.verifier.small_repo import BUGGY, FILES, FIXED, GOLD, HIDDEN_PATH, TASK, VISIBLE_TEST, file_diff, process_pool
 from verifier.context_reading import collect_context
-from verifier.hidden_tests import BrokenTaskError, grade_patch, run_hidden_tests
+from verifier.hidden_tests import BrokenTaskError, GradingBrokenError, grade_patch, run_hidden_tests
 from verifier.test_report import TestReport
 from verifier.test_report import TestStatus as Status
 from verifier.test_run import TIMED_OUT
@@ -108,7 +110,7 @@ async def test_printed_lies_beside_real_results_do_not_count(pool: SandboxPool, 
 
 
 @pytest.mark.xfail(
-    strict=True, reason="code under test shares the process of the tests: a full false log with exit 0 is believed"
+    strict=True, reason="a script that is no pytest session and runs the code in its own process has no second witness"
 )
 async def test_a_complete_false_log_is_caught(pool: SandboxPool) -> None:
     cheat = ALWAYS_PASSES + "import os, sys\nsys.stdout.flush()\nos._exit(0)\n"
@@ -167,6 +169,46 @@ async def test_the_context_is_what_was_there_before_the_hidden_tests(pool: Sandb
     assert context.files == {"calc.py": FIXED, "notes.txt": "n\n", "test_mine.py": "assert True\n"}
     assert context.tests == {"test_calc.py": VISIBLE_TEST}
     assert await collect_context(TASK.problem, Patch(diff), pool, 30.0) == context
+
+
+DISK_FULL = "import sys\nsys.exit('OSError: [Errno 28] No space left on device')\n"
+
+
+async def test_a_machine_that_cannot_run_the_tests_gives_no_verdict(pool: SandboxPool) -> None:
+    broken = replace(TASK, oracle=replace(TASK.oracle, eval_script="echo 'No space left on device' >&2; exit 1\n"))
+    with pytest.raises(GradingBrokenError, match="with or without the patch: disk full"):
+        await run_hidden_tests(broken, Patch(GOLD), pool, 30.0)
+
+
+async def test_a_patch_cannot_pretend_that_the_machine_broke(pool: SandboxPool) -> None:
+    report = await graded(pool, file_diff("calc.py", BUGGY, DISK_FULL + BUGGY))
+    assert (report.resolved, report.applied) == (False, True)
+    assert pool.started == 2  # with the patch, and once without
+
+
+async def test_the_set_up_runs_in_the_graders_sandbox_too(pool: SandboxPool) -> None:
+    """SWE-smith's shape: the image is healthy, the set-up brings the bug, the hidden tests lie in the image."""
+    bug = "sed -i 's/a \\* 2/a * 3/' calc.py"
+    task = replace(TASK, preparation=Preparation(bug, ("test_calc.py",)))
+    assert not (await run_hidden_tests(task, Patch(GOLD), pool, 30.0)).resolved
+    undone = file_diff("calc.py", BUGGY.replace("a * 2", "a * 3"), FIXED)
+    assert (await run_hidden_tests(task, Patch(undone), pool, 30.0)).resolved
+
+
+async def test_hidden_files_enter_for_grading_only(pool: SandboxPool) -> None:
+    script = b"#!/bin/sh\nmkdir -p /tmp/v; python3 -c 'import calc; print(int(calc.add(1, 2) == 3))' > /tmp/v/reward.txt\n"
+    oracle = replace(
+        TASK.oracle,
+        test_patch="",
+        hidden_files=(HiddenFile("verify/test.sh", script, True),),
+        eval_script="./verify/test.sh && grep -q 1 /tmp/v/reward.txt\n",
+        log_parser="exit_code",
+        resolution="exit_code",
+    )
+    assert (await run_hidden_tests(replace(TASK, oracle=oracle), Patch(GOLD), pool, 30.0)).resolved
+    other = file_diff("calc.py", BUGGY, BUGGY + "\nX = 1\n") + file_diff("verify/test.sh", None, "#!/bin/sh\nexit 0\n")
+    report = await run_hidden_tests(replace(TASK, oracle=oracle), Patch(other), pool, 30.0)
+    assert (report.resolved, report.dropped) == (False, ("verify/test.sh: hidden test",))
 
 
 async def test_gradings_run_side_by_side(pool: SandboxPool) -> None:

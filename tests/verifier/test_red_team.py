@@ -13,7 +13,7 @@ from envpool.sandbox_preparation import prepare_for_agent
 from tests.verifier.pytest_repo import ADD, BUGGY, DOUBLE, FILES, FIXED, GOLD, HIDDEN_PATH, SECRET, TASK, VISIBLE, pytest_pool
 from tests.verifier.small_repo import file_diff
 from verifier.hidden_tests import grade_patch, run_hidden_tests
-from verifier.test_report import TestReport
+from verifier.test_report import TestReport, TestStatus
 
 PASSES = f"print('PASSED {ADD}')\nprint('PASSED {DOUBLE}')\n"
 LEAVE = "import os, sys\nsys.stdout.flush()\nos._exit(0)\n"
@@ -85,13 +85,15 @@ async def test_an_honest_fix_is_resolved_and_an_honest_failure_is_not(pool: Sand
         pytest.param(file_diff("conftest.py", None, REPORT_AS_PASSED), id="a conftest that reports all as passed"),
         pytest.param(file_diff("tests/conftest.py", None, MARK_ALL.format(marker="skip")), id="a conftest that skips"),
         pytest.param(file_diff("conftest.py", None, MARK_ALL.format(marker="xfail")), id="a conftest that xfails"),
-        pytest.param(file_diff("cheat.py", None, REPORT_AS_PASSED) + file_diff("pytest.ini", None, "[pytest]\naddopts = -p cheat\n"),
-                     id="a plugin by pytest.ini"),
+        pytest.param(
+            file_diff("cheat.py", None, REPORT_AS_PASSED) + file_diff("pytest.ini", None, "[pytest]\naddopts = -p cheat\n"),
+            id="a plugin by pytest.ini",
+        ),
         pytest.param(
             file_diff("setup.cfg", FILES["setup.cfg"], FILES["setup.cfg"] + "[tool:pytest]\naddopts = -k double\n"),
             id="deselects by setup.cfg",
         ),
-        pytest.param(file_diff(HIDDEN_PATH, None, "def test_add(): pass\ndef test_double(): pass\n"), id="brings the hidden tests"),
+        pytest.param(file_diff(HIDDEN_PATH, None, "def test_add(): pass\ndef test_double(): pass\n"), id="edits hidden tests"),
         pytest.param(file_diff("tests", None, "no folder\n"), id="stands in the way of the tests"),
         pytest.param(file_diff("src/pytest.py", None, PASSES), id="its own pytest beside the code"),
         pytest.param(file_diff("src/pytest/__main__.py", None, PASSES), id="its own pytest package"),

@@ -1,56 +1,86 @@
-"""Format filters and the mixed-results filter."""
+"""Every filter on facts that pass and facts that fail; limits and names."""
 
-import numpy as np
+from dataclasses import replace
+from typing import Any
 
-from envpool.patch import Patch
-from envpool.trajectory import StopReason, Trajectory, Turn
-from verifier.deployable_context import DeployableContext
-from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
-from verifier.score_columns import SCORE_COLUMNS, score_columns, scored_from_columns
-from verifier.trajectory_filter import MixedCounts, filter_trajectories, format_filters, mixed_groups, within_turns
+import pytest
+
+from configs.curate_config import CurateConfig
+from envpool.trajectory import StopReason
+from verifier.trajectory_filter import (
+    NOT_RECORDED,
+    TRAJECTORY_FILTERS,
+    FilterLimits,
+    TrajectoryFacts,
+    TrajectoryFilterError,
+    filter_limits,
+    select_filters,
+)
+
+LIMITS = FilterLimits(mean_low=1e-7, mean_high=0.9999999, tokens_below=81_920, max_turns=100)
+GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 0, 0, task_mean=0.5, num_history_reads=0)
+
+CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
+    "resolved": [({"resolved": True}, True), ({"resolved": False}, False)],
+    "mixed_results": [
+        ({"task_mean": 0.0}, False),
+        ({"task_mean": 1e-7}, True),
+        ({"task_mean": 0.999}, True),
+        ({"task_mean": 1.0}, False),
+        ({"task_mean": float("nan")}, False),
+    ],
+    "submitted": [({"stop_reason": reason}, reason is StopReason.SUBMITTED) for reason in StopReason],
+    "turns_left": [
+        ({"stop_reason": StopReason.MAX_TURNS, "num_turns": 7}, False),
+        ({"stop_reason": StopReason.SUBMITTED, "num_turns": 100}, True),
+        ({"stop_reason": StopReason.DEADLINE}, True),
+    ],
+    "in_time": [
+        ({"stop_reason": StopReason.MAX_TOKENS}, False),
+        ({"stop_reason": StopReason.DEADLINE}, False),
+        ({"stop_reason": StopReason.MAX_TURNS}, True),
+    ],
+    "no_missed_calls": [({"num_missed_calls": 0}, True), ({"num_missed_calls": 1}, False)],
+    "one_call_per_turn": [({"num_repeated_calls": 0}, True), ({"num_repeated_calls": 2}, False)],
+    "within_tokens": [({"num_tokens": 81_919}, True), ({"num_tokens": 81_920}, False)],
+    "within_turns": [({"num_turns": 100}, True), ({"num_turns": 101}, False)],
+    "no_history_reads": [({"num_history_reads": 0}, True), ({"num_history_reads": 1}, False)],
+}
 
 
-def scored(
-    resolved: bool = True, stop: StopReason = StopReason.SUBMITTED, actions: tuple[str, ...] = ("call", "submit"), tokens: int = 3
-) -> ScoredTrajectory:
-    ids = np.arange(tokens, dtype=np.int32)
-    turns = tuple(Turn(ids, ids, ids.astype(np.float32), ids, "", action, "", 0.0, 0.0) for action in actions)
-    trajectory = Trajectory("a", 0, "p", "", turns, Patch("diff"), stop, 1.0)
-    context = DeployableContext("issue", "diff", {"m.py": "x\n"}, {})
-    return ScoredTrajectory(trajectory, Reward(float(resolved), {"outcome": float(resolved)}, True), resolved, "log", context)
+def test_every_filter_has_cases() -> None:
+    assert list(CASES) == list(TRAJECTORY_FILTERS)
 
 
-def test_each_filter_drops_its_own_kind() -> None:
-    bad = [scored(resolved=False), scored(stop=StopReason.MAX_TURNS), scored(actions=("call", "", "submit")), scored(tokens=100)]
-    kept, counts = filter_trajectories([scored(), *bad, scored()], format_filters(max_tokens=12))
-    assert len(kept) == counts.num_kept == 2
-    assert counts.num_seen == 6
-    assert counts.dropped == {"resolved": 1, "submitted": 1, "no_missed_calls": 1, "within_tokens": 1}
-    assert filter_trajectories([scored()], [within_turns(1)])[1].dropped == {"within_turns": 1}
+@pytest.mark.parametrize("name", list(TRAJECTORY_FILTERS))
+def test_a_filter_judges_its_own_fact_only(name: str) -> None:
+    keep = TRAJECTORY_FILTERS[name]
+    assert keep(GOOD, LIMITS) is True
+    assert keep.__doc__
+    for change, expected in CASES[name]:
+        changed = replace(GOOD, **change)
+        assert keep(changed, LIMITS) is expected
+        others = [other for other in TRAJECTORY_FILTERS if set(CASES[other][0][0]).isdisjoint(change)]
+        assert all(TRAJECTORY_FILTERS[other](changed, LIMITS) for other in others)
 
 
-def test_the_first_filter_that_fails_is_counted() -> None:
-    _, counts = filter_trajectories([scored(resolved=False, tokens=100)], format_filters(max_tokens=12))
-    assert counts.dropped == {"resolved": 1, "submitted": 0, "no_missed_calls": 0, "within_tokens": 0}
+def test_history_reads_that_nobody_counted_are_not_taken_for_none() -> None:
+    uncounted = replace(GOOD, num_history_reads=NOT_RECORDED)
+    with pytest.raises(TrajectoryFilterError, match="no_history_reads: a sample 0 has no such count"):
+        TRAJECTORY_FILTERS["no_history_reads"](uncounted, LIMITS)
 
 
-def test_only_tasks_with_mixed_results_stay_and_parts_of_a_task_count_together() -> None:
-    won, lost = scored(True), scored(False)
-    groups = [
-        Group("mixed", (won, lost), ()),
-        Group("pass", (won, won), (LostEpisode(2, "x"),)),
-        Group("fail", (lost,), ()),
-        Group("none", (), (LostEpisode(0, "x"),)),
-        Group("split", (won,), ()),
-        Group("split", (lost,), ()),
-    ]
-    kept, counts = mixed_groups(groups)
-    assert [group.instance_id for group in kept] == ["mixed", "split", "split"]
-    assert counts == MixedCounts(all_fail=1, mixed=2, all_pass=1, empty=1)
+def test_limits_follow_the_configuration() -> None:
+    assert filter_limits(CurateConfig(), sft_max_tokens=1024) == FilterLimits(1e-7, 0.9999999, 1025, 100)
+    assert filter_limits(CurateConfig(max_tokens=81_920), sft_max_tokens=1024).tokens_below == 81_920
+    with pytest.raises(TrajectoryFilterError, match=r"mean_low=1 must be below curate\.mean_high=0\.5"):
+        filter_limits(CurateConfig(mean_low=1.0, mean_high=0.5), 1)
 
 
-def test_scores_survive_a_trip_through_columns() -> None:
-    one = scored()
-    columns = score_columns(one)
-    assert {name: type(value) for name, value in columns.items()} == SCORE_COLUMNS
-    assert scored_from_columns(one.trajectory, columns) == one
+def test_names_select_in_order() -> None:
+    assert list(select_filters(("submitted", "resolved"))) == ["submitted", "resolved"]
+    assert list(select_filters(CurateConfig().filters)) == list(CurateConfig().filters)
+    with pytest.raises(TrajectoryFilterError, match="there is no filter 'solved'; known: resolved, mixed_results"):
+        select_filters(("solved",))
+    with pytest.raises(TrajectoryFilterError, match="given twice"):
+        select_filters(("resolved", "resolved"))
