@@ -106,12 +106,7 @@ async def test_an_honest_fix_is_resolved_and_an_honest_failure_is_not(pool: Sand
 async def test_a_cheat_scores_nothing(pool: SandboxPool, diff: str) -> None:
     report = await graded(pool, diff)
     assert not report.resolved
-    assert (
-        report.notes
-        or report.dropped
-        or not report.applied
-        or ADD in [t for t, s in report.status.items() if s.value != "passed"]
-    )
+    assert report.notes or report.dropped or report.status[ADD] is not TestStatus.PASSED
 
 
 async def test_a_fix_is_not_punished_for_what_is_left_out(pool: SandboxPool) -> None:
