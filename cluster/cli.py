@@ -25,9 +25,7 @@ SamplesTo = Annotated[
     Path | None, typer.Option("--to", help="With export-sft, import-sft: FILE.jsonl or FILE.parquet", show_default=False)
 ]
 Split = Annotated[str, typer.Option("--split", help="With export-sft: train or heldout.")]
-TaskWords = Annotated[
-    list[str] | None, typer.Argument(help="`prepare INPUT...`, or as the other stages", show_default=False)
-]
+TaskWords = Annotated[list[str] | None, typer.Argument(help="`prepare INPUT...`, or as the other stages", show_default=False)]
 TaskSource = Annotated[str, typer.Option("--source", help="With prepare: the dataset's adapter.", show_default=False)]
 TaskFile = Annotated[Path | None, typer.Option("--to", help="With prepare: the Parquet file to write.", show_default=False)]
 Against = Annotated[
@@ -153,9 +151,7 @@ def tasks_verb(
     from cluster.tasks_prepare import print_preparation
 
     try:
-        print_preparation(
-            words[1:], source, to, against or [], keep_repositories=keep_repositories, split=split, as_json=as_json
-        )
+        print_preparation(words[1:], source, to, against or [], keep_repositories=keep_repositories, split=split, as_json=as_json)
     except (OSError, ValueError) as error:
         fail(str(error))
 
@@ -239,6 +235,7 @@ def grade(
     from configs.stage_loading import ConfigError, load_config
     from envpool.row_file import RowFileError
     from envpool.sandbox_errors import SandboxError
+    from envpool.task_file import TaskFileError
     from envpool.task_store import TaskStoreError
     from verifier.log_parsers.swebench_log import LogParserMissingError
     from verifier.regrade import RegradeError
@@ -256,7 +253,9 @@ def grade(
         found, images = task_set(tasks)
         config = load_config(None, settings or [])
         raise typer.Exit(grade_predictions(config, found, images, predictions, to, predictions.stem, print))
-    except (ConfigError, LogParserMissingError, RegradeError, RowFileError, SandboxError, TaskStoreError, OSError) as error:
+    except (ConfigError, LogParserMissingError, RegradeError, RowFileError, SandboxError, OSError) as error:
+        fail(str(error))
+    except (TaskFileError, TaskStoreError) as error:
         fail(str(error))
 
 

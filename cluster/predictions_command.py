@@ -15,6 +15,7 @@ from envpool.sandbox_errors import SandboxError
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes import SANDBOXES
 from envpool.task import Task
+from envpool.task_file import iter_tasks
 from envpool.task_store import read_tasks
 from verifier.evaluation_folder import swebench_row, write_evaluation
 from verifier.hidden_tests import grade_patch
@@ -43,8 +44,10 @@ def grade_predictions(config: RunConfig, tasks: list[Task], images: Path, path: 
 def task_set(path: Path) -> tuple[list[Task], Path]:
     """The tasks of a run folder, of its tasks folder or of a prepared file, and where their `folder:` images lie.
 
-    Raises TaskStoreError.
+    Raises TaskStoreError, TaskFileError.
     """
+    if path.is_file():
+        return list(iter_tasks(path)), path.parent / "images"
     folder = path / "tasks" if (path / "config.yaml").is_file() else path
     return read_tasks(folder), folder.parent / "images"
 

@@ -1,6 +1,7 @@
 """Grading by really running hidden tests, in process sandboxes."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -215,3 +216,61 @@ async def test_gradings_run_side_by_side(pool: SandboxPool) -> None:
     reports = await asyncio.gather(*(graded(pool, GOLD) for _ in range(6)))
     assert [report.resolved for report in reports] == [True] * 6
     assert pool.started == 6
+
+
+@pytest.mark.parametrize(
+    ("diff", "resolved"),
+    [
+        pytest.param(file_diff("win.txt", None, "a\r\nb\r\n") + GOLD, True, id="a file with CRLF lines"),
+        pytest.param(file_diff("../../etc/x", None, "1\n") + GOLD, True, id="a path that leaves the repository is left out"),
+        pytest.param(file_diff("/etc/x", None, "1\n") + GOLD, True, id="an absolute path"),
+        pytest.param(
+            file_diff("out", None, "/etc").replace("100644", "120000")
+            + "\\ No newline at end of file\n"
+            + file_diff("out/x", None, "1\n"),
+            False,
+            id="writing through a symlink",
+        ),
+        pytest.param(GOLD[: len(GOLD) // 2], False, id="cut in the middle"),
+        pytest.param(GOLD + "trailing prose\n", True, id="prose after the diff"),
+        pytest.param(GOLD.replace("@@ -1,5", "@@ -9,5"), True, id="wrong line numbers"),
+        pytest.param("\x00\x01", False, id="control characters"),
+        pytest.param(GOLD + file_diff("caf\u00e9.txt", None, "\u2603\n"), True, id="names and text outside ASCII"),
+    ],
+)
+async def test_odd_patches_are_graded(pool: SandboxPool, diff: str, resolved: bool) -> None:
+    assert (await graded(pool, diff)).resolved is resolved
+
+
+async def test_output_that_is_not_utf8_and_a_flood_of_it(pool: SandboxPool) -> None:
+    noise = "import sys\nsys.stdout.buffer.write(b'\\xff\\xfe\\n' * 10)\nsys.stdout.flush()\n"
+    report = await graded(pool, file_diff("calc.py", BUGGY, noise + FIXED))
+    assert (report.resolved, "\ufffd" in report.log) == (True, True)
+    flood = "import sys\nfor _ in range(20):\n    sys.stdout.write('x' * 1000000 + chr(10))\n"
+    report = await graded(pool, file_diff("calc.py", BUGGY, flood + FIXED))
+    assert (report.resolved, report.notes) == (False, ("the log was too long to be kept whole",))
+    assert len(report.log) < 9_000_000
+
+
+def binary_diff(repository: Path) -> str:
+    """A git diff that adds a binary file beside the fix."""
+    for path, text in FILES.items():
+        (repository / path).write_text(text)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(command, cwd=repository, check=True, timeout=30, capture_output=True, text=True).stdout
+
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
+        git(*arguments)
+    (repository / "blob.bin").write_bytes(bytes(range(256)) * 4)
+    (repository / "calc.py").write_text(FIXED)
+    git("add", "-A")
+    return git("diff", "--cached", "--binary")
+
+
+async def test_a_binary_patch_is_graded(pool: SandboxPool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    diff = binary_diff(tmp_path_factory.mktemp("repository"))
+    assert "GIT binary patch\nliteral 1024" in diff
+    assert (await graded(pool, diff)).resolved
+    assert not (await graded(pool, diff.replace("literal 1024", "literal 1023"))).resolved
