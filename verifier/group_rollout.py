@@ -94,7 +94,8 @@ class _Player:
         )
         # The grade is shared by all episodes with this patch; what each of them observed is its own.
         context = graded.context and replace(graded.context, observed=observed_run(trajectory))
-        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context)
+        notes = (*report.notes, *report.dropped)
+        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context, report.grader, notes)
 
     async def _episode(self, sample_index: int) -> Trajectory:
         def on_turn(index: int, turn: Turn) -> None:

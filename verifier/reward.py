@@ -20,7 +20,8 @@ class ScoredTrajectory:
     """A trajectory with its reward and whether its patch resolved the issue (before shaping).
 
     `report_text` is the log of the hidden tests. `context` is what a scorer may see of the patch; None when it was not
-    collected (verifier.collect_context) or the patch is empty or does not apply.
+    collected (verifier.collect_context) or the patch is empty or does not apply. `grader` names who decided (grader, rule and
+    parser with versions), `grading_notes` why a run was not believed and what was left out of the patch.
     """
 
     trajectory: Trajectory
@@ -28,6 +29,8 @@ class ScoredTrajectory:
     resolved: bool
     report_text: str
     context: DeployableContext | None = None
+    grader: str = ""
+    grading_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ SCORE_COLUMNS: dict[str, type] = {
     "context": str,
 }
 """Column names and Python types; `reward_parts` and `context` are JSON, `context` is "" when there is none."""
+LATER_COLUMNS: dict[str, str] = {"grader": "", "grading_notes": "[]"}
+"""Columns that files of earlier versions lack, with what is read in their place; `grading_notes` is JSON."""
 
 
 def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
@@ -28,6 +30,8 @@ def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
         "resolved": scored.resolved,
         "report_text": scored.report_text,
         "context": "" if scored.context is None else json.dumps(scored.context.as_dict()),
+        "grader": scored.grader,
+        "grading_notes": json.dumps(scored.grading_notes),
     }
 
 
@@ -39,7 +43,10 @@ def scored_from_columns(trajectory: Trajectory, columns: Mapping[str, Any]) -> S
     try:
         parts = json.loads(columns["reward_parts"])
         context = DeployableContext(**json.loads(columns["context"])) if columns["context"] else None
+        later = {name: str(columns.get(name, default)) for name, default in LATER_COLUMNS.items()}
+        notes = tuple(json.loads(later["grading_notes"]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"stored trajectory {trajectory.instance_id} has unreadable scores: {error}") from error
     reward = Reward(float(columns["reward"]), parts, bool(columns["train"]))
-    return ScoredTrajectory(trajectory, reward, bool(columns["resolved"]), str(columns["report_text"]), context)
+    resolved, log = bool(columns["resolved"]), str(columns["report_text"])
+    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes)
