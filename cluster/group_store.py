@@ -157,7 +157,7 @@ def check_count(shard: Path, lines: list[ShardLine], num_rows: int) -> None:
     expected = sum(line.members for line in lines)
     if expected != num_rows:
         raise GroupStoreError(
-            f"{shard} holds {num_rows} trajectories, but its groups have {expected}: files of two runs are mixed"
+            f"{shard} holds {num_rows} trajectories but its groups have {expected}: two runs' files are mixed"
         )
 
 
