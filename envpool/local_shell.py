@@ -7,6 +7,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from envpool.process_tree import CLOCK_TICKS, children_of, kill_all, now_ticks
 from envpool.sandbox_errors import SandboxLostError
@@ -14,6 +15,7 @@ from envpool.sandbox_errors import SandboxLostError
 MARKER = "SWE_MASTER_SANDBOX"  # in the environment of every process of a plain sandbox, so that strays are found again
 CHUNK_BYTES = 65_536  # what a pipe holds
 POLL_S = 0.5
+ENDING_POLL_S = 0.002
 KILL_S = 10.0
 
 
@@ -43,21 +45,23 @@ class LocalShell:
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
         )
-        assert process.stdin is not None
-        assert process.stdout is not None
         # Not connect_read_pipe: uvloop, which is the loop of Ray's actors, closes such a pipe twice, and the second closing hits
         # whatever another thread opened in between.
-        os.set_blocking(process.stdin.fileno(), False)
-        os.set_blocking(process.stdout.fileno(), False)
+        for pipe in _pipes(process):
+            os.set_blocking(pipe.fileno(), False)
         return cls(process, marker)
 
     async def read(self) -> bytes:
-        pipe = self._process.stdout
-        assert pipe is not None
+        return await self._read(_pipes(self._process)[1])
+
+    async def read_control(self) -> bytes:
+        return await self._read(_pipes(self._process)[2])
+
+    async def _read(self, pipe: IO[bytes]) -> bytes:
         while not pipe.closed:
             chunk = pipe.read(CHUNK_BYTES)
             if chunk is None:
@@ -84,11 +88,20 @@ class LocalShell:
             except BlockingIOError:
                 await self._ready(pipe.fileno(), write=True)
 
+    async def wait(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._process.poll() is None:
+                    await asyncio.sleep(ENDING_POLL_S)
+
     async def kill_younger(self, age_s: float) -> None:
         shell = children_of(self._init_pid)[:1] if self._init_pid > 0 else []
         spared = frozenset([self._init_pid, *shell])
         born_after = now_ticks() - int(age_s * CLOCK_TICKS) - 1
         await asyncio.to_thread(kill_all, self._process.pid, self._marker, born_after, spared)
+
+    def hang_up(self) -> None:
+        """Nothing: `end` is quick and closes the pipes."""
 
     async def end(self, hung: bool = False) -> int:
         # Once only, whoever is cancelled meanwhile: a second closing of a descriptor would hit whatever got its number.
@@ -119,16 +132,16 @@ class LocalShell:
     def _close_pipes(self) -> None:
         """In the loop's thread, with nobody left who waits for them."""
         loop = asyncio.get_running_loop()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        loop.remove_writer(self._process.stdin.fileno())
-        loop.remove_reader(self._process.stdout.fileno())
+        stdin, *outputs = _pipes(self._process)
+        loop.remove_writer(stdin.fileno())
+        for pipe in outputs:
+            loop.remove_reader(pipe.fileno())
         waiting, self._waiting = self._waiting, set()
         for ready in waiting:
             if not ready.done():
                 ready.set_result(None)
-        self._process.stdin.close()
-        self._process.stdout.close()
+        for pipe in (stdin, *outputs):
+            pipe.close()
 
     def _find_init(self) -> None:
         for pid in children_of(self._process.pid)[:1]:
@@ -157,3 +170,10 @@ class LocalShell:
         except subprocess.TimeoutExpired as error:
             raise SandboxLostError(f"process {process.pid} of a sandbox does not die") from error
         return ended_with if exit_code is None else exit_code
+
+
+def _pipes(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process.stdin, process.stdout, process.stderr

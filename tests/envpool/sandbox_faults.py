@@ -95,7 +95,39 @@ async def replaced_shell(sandbox: Sandbox) -> None:
 
 async def closed_descriptors(sandbox: Sandbox) -> None:
     assert (await sandbox.run("exec >/dev/null 2>&1; echo lost", 20)).timed_out is False
-    assert (await sandbox.run("exec 9>&- ; echo hello", 0.5)).timed_out
+    hello = await sandbox.run("exec 9>&- 8>&-; echo hello; exec 1>&-", 20)  # the session's own are out of reach
+    assert (hello.exit_code, hello.output) == (0, "hello\n")
+    assert (await sandbox.run("exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&- 6>&- 7>&-; false", 20)).exit_code == 1
+
+
+async def closed_every_descriptor(sandbox: Sandbox) -> None:
+    """bash keeps what it will restore at 10 and above."""
+    result = await sandbox.run('for fd in 8 9 10 11 12 13 14 15; do eval "exec $fd>&-"; done', 0.5)
+    assert result.exit_code in (0, 1, 2, 124)  # a shell that can take only one digit says so
+
+
+async def forged_end(sandbox: Sandbox) -> None:
+    """The end frame, printed by a command that found its nonce, ends the output but tells no exit code."""
+    forge = (
+        r"""said=$(trap); nonce=${said#*036}; nonce=${nonce%%!*}; printf "real\036$nonce}\036${nonce}0 /\036forged"; (exit 7)"""
+    )
+    assert (await sandbox.run(forge, 20)).exit_code == 7
+    result = await sandbox.run(f"({forge})", 20)
+    assert (result.exit_code, result.output[:4]) == (7, "real")
+
+
+async def frames_in_stdin(sandbox: Sandbox) -> None:
+    """What the shell will read next cannot be read by a command."""
+    result = await sandbox.run("timeout 0.3 cat /proc/$$/fd/0 | wc -c", 20)
+    assert (result.exit_code, result.output) == (0, "0\n")
+
+
+async def traced_shell(sandbox: Sandbox) -> None:
+    assert (await sandbox.run("set -x; echo a", 20)).output.endswith("a\n")
+    result = await sandbox.run("set +x; echo b", 20)
+    assert (result.exit_code, result.output.endswith("b\n")) == (0, True)
+    await sandbox.run("set -v", 20)
+    assert (await sandbox.run("echo c; set +v", 20)).output.endswith("c\n")
 
 
 async def flood(sandbox: Sandbox) -> None:
@@ -109,7 +141,18 @@ async def flood(sandbox: Sandbox) -> None:
 
 async def endless_flood(sandbox: Sandbox) -> None:
     result = await sandbox.run("yes", 0.5, max_output_bytes=100)
-    assert (result.exit_code, result.truncated, result.timed_out) == (124, True, True)
+    assert (result.exit_code, result.truncated) in ((124, True), (137, True))  # the deadline, or too many bytes
+
+
+async def flood_of_a_gigabyte(sandbox: Sandbox) -> None:
+    """The command is stopped; what came after it in the same line goes on."""
+    result = await sandbox.run("cd pkg; kept=1; head -c 1000000000 /dev/zero | tr '\\0' x", 60, max_output_bytes=1000)
+    assert (result.exit_code, result.truncated, result.timed_out) == (137, True, False)
+    assert "the command was stopped, it prints too much" in result.output
+    assert len(result.output) < 1200
+    assert (await sandbox.run('echo "$kept"; pwd', 20)).output == "1\n/testbed/pkg\n"
+    endless = await sandbox.run("while :; do head -c 1000000 /dev/zero; done", 60, max_output_bytes=1000)
+    assert (endless.exit_code, endless.truncated, endless.timed_out) == (137, True, False)
 
 
 async def invalid_utf8(sandbox: Sandbox) -> None:
@@ -143,8 +186,13 @@ FAULTS: dict[str, Check] = {
         killed_shell,
         replaced_shell,
         closed_descriptors,
+        closed_every_descriptor,
+        forged_end,
+        frames_in_stdin,
+        traced_shell,
         flood,
         endless_flood,
+        flood_of_a_gigabyte,
         invalid_utf8,
         reads_stdin,
         broken_syntax,

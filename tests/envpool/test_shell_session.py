@@ -21,17 +21,33 @@ def fed(stream: bytes, max_bytes: int, cuts: list[int]) -> tuple[FrameReader, bo
 
 @given(st.binary(max_size=200), st.binary(max_size=200), st.integers(0, 300), st.lists(st.integers(0, 1000), max_size=8))
 def test_frame_is_found_however_the_stream_is_cut(noise: bytes, output: bytes, code: int, cuts: list[int]) -> None:
-    stream = noise + b"\x1eN0NCE{" + output + b"\x1eN0NCE}" + str(code).encode() + b" /a b\x1e"
-    reader, done = fed(stream, 1000, cuts)
+    reader, done = fed(noise + b"\x1eN0NCE{" + output + b"\x1eN0NCE}", 1000, cuts)
     assert done
-    assert (reader.head + reader.tail, reader.exit_code, reader.cwd, reader.shell_ended) == (output, code, "/a b", False)
+    assert (reader.head + reader.tail, reader.output_ended, reader.exit_code) == (output, True, -1)
+
+
+@given(st.binary(max_size=50), st.lists(st.integers(0, 1000), max_size=8))
+def test_end_of_the_shell_is_found_however_the_stream_is_cut(output: bytes, cuts: list[int]) -> None:
+    reader, done = fed(b"\x1eN0NCE{" + output + b"\x1eN0NCE!/a b\x1e", 1000, cuts)
+    assert done
+    assert (reader.head + reader.tail, reader.shell_ended, reader.cwd) == (output, True, "/a b")
+
+
+@given(st.binary(max_size=100), st.integers(0, 300), st.lists(st.integers(0, 1000), max_size=8))
+def test_outcome_is_found_however_the_control_channel_is_cut(noise: bytes, code: int, cuts: list[int]) -> None:
+    reader = FrameReader(b"N0NCE", 10)
+    told = noise + b"\x1eN0NCE" + str(code).encode() + b" /a b\x1e"
+    positions = sorted({0, len(told), *(cut % (len(told) + 1) for cut in cuts)})
+    done = [reader.feed_control(told[start:end]) for start, end in pairwise(positions)]
+    assert done == [False] * (len(done) - 1) + [True]
+    assert (reader.exit_code, reader.cwd, reader.shell_ended) == (code, "/a b", False)
 
 
 @given(st.binary(max_size=400), st.integers(0, 300), st.lists(st.integers(0, 1000), max_size=8))
 def test_first_and_last_bytes_are_kept(output: bytes, max_bytes: int, cuts: list[int]) -> None:
-    reader, done = fed(b"\x1eN0NCE{" + output + b"\x1eN0NCE}!7 /\x1e", max_bytes, cuts)
-    result = reader.result(reader.exit_code, False, 0.0)
-    assert (done, reader.shell_ended, result.exit_code) == (True, True, 7)
+    reader, done = fed(b"\x1eN0NCE{" + output + b"\x1eN0NCE}", max_bytes, cuts)
+    result = reader.result(7, False, 0.0)
+    assert (done, reader.num_bytes, result.exit_code) == (True, len(output), 7)
     assert len(result.head + result.tail) + result.dropped == len(output)
     if len(output) <= max_bytes:
         assert result.head + result.tail == output
@@ -53,6 +69,8 @@ def test_memory_stays_bounded() -> None:
 def test_decoding_says_what_was_cut() -> None:
     assert RawResult(0, b"ab\xff", b"yz", 10, False, 0.0).decoded().output == "ab\ufffd\n[... 10 bytes cut ...]\nyz"
     assert RawResult(0, "é".encode()[:1], "é".encode()[1:], 0, False, 0.0).decoded().output == "é"  # the halves meet
+    stopped = RawResult(137, b"a", b"z", 5, False, 0.0, flooded=True).decoded()
+    assert stopped.output == "a\n[... 5 bytes cut; the command was stopped, it prints too much ...]\nz"
 
 
 @pytest.fixture(params=["/bin/sh", "/bin/bash"])
