@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from envpool.trajectory_store import DERIVED, Scalar, TrajectoryFileError, broken_file, derived_counts, open_trajectory_file
+from envpool.trajectory_store import DERIVED, Scalar, TrajectoryFileError, broken_file, open_trajectory_file
 
 _TURN_PATH = "turns.list.element."
 _BATCH = 4096
+_CALLS_AGAIN = r"(?s)</function>.*<function=[ \t\r\n\f]*[A-Za-z_]"
+"""As `envpool.trajectory_store.derived_counts` counts repeated calls."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,27 @@ def _computed_scalars(
         rows = _plain_rows(path, file.read_row_group(index, columns=list(stored)))
         nested = file.read_row_group(index, columns=[*leaves, *ids])["turns"].combine_chunks()
         turns = nested.flatten()
-        lengths = sum(
-            turns.field(name).value_lengths().to_numpy(zero_copy_only=False) for name in ("context_ids", "completion_ids")
-        )
-        texts, actions = (turns.field(name).to_pylist() for name in ("text", "action"))
-        ends = np.concatenate([[0], np.cumsum(nested.value_lengths().to_numpy(zero_copy_only=False))]).astype(int)
+        columns = {
+            "num_turns": np.ones(len(turns), np.int64),
+            "num_tokens": sum(_lengths(turns.field(name)) for name in ("context_ids", "completion_ids")),
+            "num_missed_calls": _numbers(pc.equal(turns.field("action"), "")),
+            "num_repeated_calls": _numbers(pc.match_substring_regex(turns.field("text"), _CALLS_AGAIN)),
+        }
+        ends = np.cumsum(_lengths(nested))
+        sums = {name: _sums(columns[name], ends) for name in computed}
         for place, row in enumerate(rows):
-            span = slice(ends[place], ends[place + 1])
-            counts = derived_counts(int(np.sum(lengths[span])), texts[span], actions[span])
-            yield row | {name: counts[name] for name in computed} | absent
+            yield row | {name: int(sums[name][place]) for name in computed} | absent
+
+
+def _lengths(lists: Any) -> Any:
+    return lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _numbers(flags: Any) -> Any:
+    return flags.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def _sums(values: Any, ends: Any) -> Any:
+    """The sums of consecutive parts that end before `ends`."""
+    total = np.concatenate([[0], np.cumsum(values)])
+    return np.diff(total[np.concatenate([[0], ends])])

@@ -47,7 +47,7 @@ _COLUMNS: dict[str, Any] = {
 }
 DERIVED = {name: pa.int64() for name in ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls")}
 """Columns that follow from the turns. A missed call is a turn without a tool call, a repeated call one with several."""
-_CALL_OPENS = re.compile(r"<function=\s*[A-Za-z_]")
+_CALL_OPENS = re.compile(r"<function=[ \t\r\n\f]*[A-Za-z_]")
 
 
 class TrajectoryFileError(ValueError):

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from envpool.patch import Patch
 from envpool.trajectory import StopReason, Trajectory, Turn
@@ -154,3 +156,20 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 def test_a_second_call_counts_only_after_a_finished_first() -> None:
     texts = [CALL, f"I write <function=x> then {CALL}", f"{CALL}\n{CALL}", f"{CALL} <function=", "</function>" * 20_000]
     assert derived_counts(0, texts, [CALL] * 5)["num_repeated_calls"] == 1
+
+
+PIECES = st.sampled_from(["</function>", "<function=", "x", " ", "\n", "1", "\u2003", "submit", "</", "<function=\n"])
+WRITTEN = st.lists(PIECES, max_size=6).map("".join)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.tuples(WRITTEN, st.sampled_from(["", CALL])), max_size=4), min_size=1, max_size=4))
+def test_older_files_are_counted_as_new_ones_are(
+    tmp_path_factory: pytest.TempPathFactory, episodes: list[list[tuple[str, str]]]
+) -> None:
+    path = tmp_path_factory.mktemp("older") / "t.parquet"
+    rows = [trajectory(index, *(turn(index, 2, *texts) for texts in turns)) for index, turns in enumerate(episodes)]
+    write_trajectories(path, [(row, {"resolved": True}) for row in rows])
+    new = list(read_scalars(path, COLUMNS))
+    without(path, *DERIVED)
+    assert list(read_scalars(path, COLUMNS)) == new
