@@ -19,17 +19,25 @@ from typing import Any
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from configs.sandbox_config import SandboxConfig
-from envpool.docker_engine import ENGINE_ERRORS, EXPIRES, LEASE, OWNER, connect, lease_name, reap
+from envpool.docker_engine import ENGINE_ERRORS, connect
 from envpool.docker_shell import DockerShell
 from envpool.image_cache import BASE_REF, FolderImages
 from envpool.sandbox import ExecResult
-from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError, SandboxStartError
+from envpool.sandbox_errors import (
+    ImageMissingError,
+    SandboxError,
+    SandboxLostError,
+    SandboxStartError,
+    SandboxUnavailableError,
+)
+from envpool.sandbox_reaper import EXPIRES, LEASE, OWNER, Lease, reap_containers
 from envpool.shell_session import ShellSession
 
 DOCKER_PREFIX = "docker:"
 ENGINE_THREADS = 8  # engine calls at once: cold starts are bound by the engine, more of them only wait there
 LIFE_S = 6 * 3600  # a container ends by itself then, whatever happened to its owner
 FILE_S = 60.0
+SWEEP_S = 10.0
 INLINE_BYTES = 24_576  # larger files go through the archive call; the shell reads its stdin byte by byte
 NOT_FILE, NOT_FOUND, IS_DIRECTORY = 21, 22, 23
 
@@ -37,7 +45,8 @@ NOT_FILE, NOT_FOUND, IS_DIRECTORY = 21, 22, 23
 class DockerSandbox:
     """One running container with a shell in it. Files go through the shell (1 to 2 ms), large ones as an archive (50 ms)."""
 
-    def __init__(self, client: Any, call: Callable[..., Any], container: str, workdir: str) -> None:
+    def __init__(self, client: Any, call: Callable[..., Any], container: str, workdir: str, held: set[str]) -> None:
+        self._held = held  # names of containers that the reaper leaves alone
         self._client, self._call, self.container, self._workdir = client, call, container, workdir
         self._session = ShellSession(self._open_shell, workdir, "ulimit -c 0")
         self._closing = asyncio.Lock()
@@ -85,10 +94,14 @@ class DockerSandbox:
     async def close(self) -> None:
         self.closed = True
         async with self._closing:
-            with suppress(NotFound):
-                await self._call(self._client.remove_container, self.container, force=True, v=True)
-            with suppress(SandboxLostError):  # the container is gone, as it should be
-                await self._session.close()
+            self._session.abandon()
+            try:
+                with suppress(NotFound):
+                    await self._call(self._client.remove_container, self.container, force=True, v=True)
+            finally:
+                self._held.discard(self.container)
+                with suppress(SandboxLostError):  # the container is gone, as it should be
+                    await self._session.close()
 
     async def _put(self, full: str, data: bytes) -> None:
         try:
@@ -119,17 +132,20 @@ class DockerBackend:
         self._client: Any = None
         self._numbers = itertools.count()
         self._open: set[DockerSandbox] = set()
+        self._held: set[str] = set()
+        self._sweeping_client: Any = None
 
     async def start(self, image: str, workdir: str) -> DockerSandbox:
         """A started container with its shell. ImageMissingError, SandboxStartError, SandboxUnavailableError (no engine)."""
         async with self._connecting:
             if self._client is None:
                 self._client = await self._call(connect, self._config.docker_host, self._config.start_timeout_s)
-                await self._call(reap, self._client, self._owner)
+                await self._call(reap_containers, self._client, self._owner)
         self._open = {known for known in self._open if not known.closed}
         name = f"swe-master-{re.sub(r'[^A-Za-z0-9_.-]', '-', self._owner)}-{secrets.token_hex(6)}"
+        self._held.add(name)
         creating = self._threads.submit(self._create, name, image, workdir)
-        sandbox = DockerSandbox(self._client, self._call, name, workdir)
+        sandbox = DockerSandbox(self._client, self._call, name, workdir, self._held)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 await asyncio.wrap_future(creating)
@@ -149,17 +165,33 @@ class DockerBackend:
         self._open.add(sandbox)
         return sandbox
 
+    async def sweep(self) -> int:
+        """Remove this owner's containers that nobody holds; how many. SandboxUnavailableError when the engine does not answer."""
+        if self._client is None:
+            return 0
+        return await asyncio.to_thread(self._sweep)
+
     async def close(self) -> None:
         for sandbox in list(self._open):
             with suppress(*ENGINE_ERRORS):
                 await sandbox.close()
         self._open.clear()
         await asyncio.to_thread(self._threads.shutdown, wait=True)
-        if self._client is not None:
-            self._client.close()
+        for client in (self._client, self._sweeping_client):
+            if client is not None:
+                client.close()
 
     async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+
+    def _sweep(self) -> int:
+        # A client of its own: with a short deadline, and with connections that no start or removal holds.
+        try:
+            if self._sweeping_client is None:
+                self._sweeping_client = connect(self._config.docker_host, SWEEP_S)
+            return reap_containers(self._sweeping_client, self._owner, self._held)
+        except ENGINE_ERRORS as error:
+            raise SandboxUnavailableError(f"the Docker engine does not answer: {error}") from error
 
     def _create(self, name: str, image: str, workdir: str) -> None:
         """Create, fill and start one container (in a thread): 300 to 500 ms."""
@@ -179,7 +211,7 @@ class DockerBackend:
             init=True,
             log_config={"type": "none"},
         )
-        labels = {OWNER: self._owner, LEASE: lease_name(next(self._numbers)), EXPIRES: str(int(time.time()) + LIFE_S)}
+        labels = {OWNER: self._owner, LEASE: str(Lease.mine(next(self._numbers))), EXPIRES: str(int(time.time()) + LIFE_S)}
         try:
             self._client.create_container(
                 reference, entrypoint=["sleep"], command=[str(LIFE_S)], name=name, labels=labels, host_config=host_config
@@ -194,8 +226,11 @@ class DockerBackend:
     def _remove_when_created(self, creating: "Future[None]", name: str) -> None:
         with suppress(Exception):  # its error was raised to who asked for the container
             creating.result(timeout=self._config.start_timeout_s * 3)
-        with suppress(*ENGINE_ERRORS):
-            self._client.remove_container(name, force=True, v=True)
+        try:
+            with suppress(*ENGINE_ERRORS):
+                self._client.remove_container(name, force=True, v=True)
+        finally:
+            self._held.discard(name)
 
 
 def _file_error(path: str, exit_code: int) -> OSError:

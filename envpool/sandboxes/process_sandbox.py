@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from envpool.image_cache import FolderImages
 from envpool.local_shell import MARKER, LocalShell
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxError, SandboxLostError, SandboxStartError, SandboxUnavailableError
+from envpool.sandbox_reaper import reap_folders, remove_folder, sandbox_folder
 from envpool.shell_session import ShellSession
 
 logger = logging.getLogger(__name__)
@@ -100,12 +100,13 @@ class ProcessSandbox:
     are exchanged, so that `cat /testbed/a.py` works in both forms.
     """
 
-    def __init__(self, folder: Path, workdir: str, isolated: bool, prelude: str) -> None:
+    def __init__(self, folder: Path, workdir: str, isolated: bool, prelude: str, held: set[Path]) -> None:
         self._folder, self._workdir, self._isolated = folder, workdir, isolated
         self._paths = ContainedPaths(workdir, {workdir: folder / "tree", "/tmp": folder / "tmp"})
         self._session = ShellSession(self._open_shell, workdir if isolated else str(folder / "tree"), prelude)
         self._workdir_in_text = re.compile(rf"(?<![\w./-]){re.escape(workdir)}(?![\w-])")
         self._closing = asyncio.Lock()
+        self._held = held  # folders that the reaper leaves alone
         self.closed = False
 
     @property
@@ -162,6 +163,7 @@ class ProcessSandbox:
                 logger.warning("the shell in %s could not be ended: %s", self._folder, error)
             finally:
                 await asyncio.to_thread(remove_tree, self._folder)
+                self._held.discard(self._folder)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -195,11 +197,10 @@ class ProcessBackend:
         """A fresh copy of a `folder:` image. ImageMissingError, SandboxStartError; SandboxUnavailableError without bwrap."""
         if self._isolated is None:
             self._isolated = await asyncio.to_thread(self._choose_isolation)
-            await asyncio.to_thread(remove_abandoned, self._owner)
+            await asyncio.to_thread(reap_folders, self._owner)
         source = self._images.path(image)
-        folder = Path(tempfile.mkdtemp(prefix=f"{folder_prefix(self._owner)}{os.getpid()}-"))
-        self._folders.add(folder)
-        sandbox = ProcessSandbox(folder, workdir, self._isolated, self._prelude())
+        folder = sandbox_folder(self._owner, self._folders)
+        sandbox = ProcessSandbox(folder, workdir, self._isolated, self._prelude(), self._folders)
         self._open.add(sandbox)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
@@ -216,10 +217,14 @@ class ProcessBackend:
         self._open = {known for known in self._open if not known.closed}
         return sandbox
 
+    async def sweep(self) -> int:
+        """Remove folders of this owner that nobody holds, with the strays that carry their names; how many."""
+        return await asyncio.to_thread(reap_folders, self._owner, self._folders)
+
     async def close(self) -> None:
         for sandbox in list(self._open):
             await self._discard(sandbox)
-        for folder in self._folders:
+        for folder in list(self._folders):
             if folder.exists():
                 await asyncio.to_thread(remove_tree, folder)
 
@@ -241,32 +246,12 @@ class ProcessBackend:
         return f"ulimit -c 0; ulimit -d {self._config.memory_mib * 1024} 2>/dev/null || :"
 
 
-def folder_prefix(owner: str) -> str:
-    return f"swe-master-{owner}-"
-
-
 def copy_tree(source: Path, target: Path) -> None:
     """Copy with times, modes and symlinks, a few milliseconds for a small tree."""
     shutil.copytree(source, target, symlinks=True)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a sandbox's folder, also where its commands took away permissions or still write."""
-    for _ in range(3):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        for path, _dirs, _files in os.walk(folder):
-            with suppress(OSError):
-                os.chmod(path, 0o700)
-    subprocess.run(["rm", "-rf", "--", str(folder)], check=False, timeout=60)
-    if folder.exists():
+    """Remove a sandbox's folder whatever its commands did to it; what cannot be removed is logged."""
+    if not remove_folder(folder):
         logger.warning("cannot remove the sandbox folder %s", folder)
-
-
-def remove_abandoned(owner: str) -> None:
-    """Remove folders of the same owner whose process is gone (it was killed before it could)."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{folder_prefix(owner)}*-*"):
-        pid = folder.name.removeprefix(folder_prefix(owner)).partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            remove_tree(folder)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from configs.sandbox_config import SandboxConfig
-from envpool.docker_engine import EXPIRES, LEASE, OWNER, connect, lease_name, reap
+from envpool.docker_engine import connect
 from envpool.git_scrub import apply_patch, extract_patch
 from envpool.image_cache import FolderImages
 from envpool.sandbox_errors import ImageMissingError, SandboxLostError, SandboxUnavailableError
 from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_reaper import EXPIRES, LEASE, OWNER, Lease, reap_containers
 from envpool.sandboxes.docker_sandbox import DockerBackend, DockerSandbox
 from tests.envpool.sandbox_faults import FAULTS, works
 
@@ -164,7 +165,7 @@ async def test_docker_image_starts_as_it_is(backend: DockerBackend) -> None:
 def test_reaper_removes_what_dead_processes_left(client: Any, owner: str) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(timeout=30)
-    host, pid, started, number = lease_name(0).split("/")
+    host, pid, started, number = str(Lease.mine(0)).split("/")
     later, past = str(int(time.time()) + 600), str(int(time.time()) - 600)
 
     def make(lease: str, expires: str, of: str = owner) -> str:
@@ -182,7 +183,7 @@ def test_reaper_removes_what_dead_processes_left(client: Any, owner: str) -> Non
     ):
         make(lease, expires)
     try:
-        assert reap(client, owner) == 4
+        assert reap_containers(client, owner) == 4
         assert set(containers_of(client, owner)) == kept
         assert containers_of(client, other_owner) == [spared]
     finally:

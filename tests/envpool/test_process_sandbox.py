@@ -1,9 +1,5 @@
 import asyncio
 import logging
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
@@ -36,12 +32,6 @@ async def sandbox(images: FolderImages, calc_image: str, isolation: str, owner: 
 
 def users_of_this_machine() -> bytes:
     return Path("/etc/passwd").read_bytes()
-
-
-def ended_process() -> int:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait(timeout=30)
-    return gone.pid
 
 
 def folders_of(owner: str) -> list[Path]:
@@ -195,13 +185,3 @@ async def test_missing_image_and_wrong_isolation(images: FolderImages, owner: st
         await ProcessBackend(SandboxConfig(isolation="none"), images, owner).start("folder:absent", "/testbed")
     with pytest.raises(ValueError, match=r"sandbox\.isolation='jail'"):
         ProcessBackend(SandboxConfig(isolation="jail"), images, owner)
-
-
-async def test_folders_of_a_dead_process_are_removed(images: FolderImages, calc_image: str, owner: str) -> None:
-    tempfile.mkdtemp(prefix=f"swe-master-{owner}-{ended_process()}-")
-    mine = Path(tempfile.mkdtemp(prefix=f"swe-master-{owner}-{os.getpid()}-"))
-    backend = ProcessBackend(SandboxConfig(isolation="none"), images, owner)
-    await backend.start(calc_image, "/testbed")
-    await backend.close()
-    assert folders_of(owner) == [mine]
-    shutil.rmtree(mine)
