@@ -46,8 +46,9 @@ def text(row: Row, field: str, *, default: str | None = None) -> str:
     return value
 
 
-def string_list(row: Row, field: str) -> tuple[str, ...]:
-    """A list of strings, given as a list or as JSON text of one; order kept. Anything else is a RowError.
+def string_list(row: Row, field: str, *, empty: bool = False) -> tuple[str, ...]:
+    """A list of strings, given as a list or as JSON text of one; order kept. Anything else is a RowError, and so is an empty
+    string in it unless `empty`.
 
     >>> string_list({"FAIL_TO_PASS": '["a", "b"]'}, "FAIL_TO_PASS")
     ('a', 'b')
@@ -59,7 +60,10 @@ def string_list(row: Row, field: str) -> tuple[str, ...]:
         value = _from_json(row, field, value)
     if not isinstance(value, list | tuple):
         raise RowError(row_id(row), field, f"is {_kind(value)}, not a list of strings")
-    return tuple(text({"instance_id": row_id(row), field: item}, field) for item in value)
+    default = "" if empty else None
+    if empty and None in value:
+        raise RowError(row_id(row), field, "holds null, not text")
+    return tuple(text({"instance_id": row_id(row), field: item}, field, default=default) for item in value)
 
 
 def mapping(row: Row, field: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
 
 DEFAULT_SIMILARITY = 0.6
 """Jaccard similarity from which two issue texts count as the same."""
@@ -20,7 +19,7 @@ NUM_HASHES = 128
 SEED = 1
 SCHEME = "affine32"
 _BATCH = 32_768  # shingles hashed at once: NUM_HASHES numbers each
-_CANDIDATE_MARGIN = 0.1  # candidates are sought below the threshold: MinHash errs by about 1/sqrt(128) = 0.09
+_RECALL = 0.9999
 _WORD = re.compile(r"\w+")
 
 
@@ -30,8 +29,10 @@ class IssueIndex:
     def __init__(self, similarity: float = DEFAULT_SIMILARITY) -> None:
         if not 0.0 < similarity <= 1.0:
             raise ValueError(f"similarity={similarity:g} must be above 0 and at most 1")
+        from datasketch import MinHashLSH  # takes most of a second: it brings parts of scipy
+
         self._similarity = similarity
-        self._lsh = MinHashLSH(threshold=max(similarity - _CANDIDATE_MARGIN, 0.05), num_perm=NUM_HASHES)
+        self._lsh = MinHashLSH(num_perm=NUM_HASHES, params=bands(similarity))
         self._shingles: dict[str, Any] = {}
 
     def __len__(self) -> int:
@@ -59,6 +60,20 @@ class IssueIndex:
         return None if best is None or -best[0] < self._similarity else (best[1], -best[0])
 
 
+def bands(similarity: float) -> tuple[int, int]:
+    """Bands and hashes per band of the candidate search: the longest bands that still find a pair of `similarity` with
+    probability 0.9999 (1 - (1 - s^rows)^bands). Too many candidates cost time only: each is compared exactly.
+
+    >>> bands(0.6), bands(1.0)
+    ((42, 3), (1, 128))
+    """
+    for rows in range(NUM_HASHES, 1, -1):
+        count = NUM_HASHES // rows
+        if 1.0 - (1.0 - similarity**rows) ** count >= _RECALL:
+            return count, rows
+    return NUM_HASHES, 1
+
+
 def similarity(one: str, other: str) -> float:
     """The exact similarity of two texts, as the index counts it.
 
@@ -83,6 +98,8 @@ def _jaccard(one: Any, other: Any) -> float:
 
 
 def _minhash(shingles: Any) -> Any:
+    from datasketch import MinHash
+
     sketch = MinHash(num_perm=NUM_HASHES, seed=SEED, hashfunc=int, permutations=_permutations(), scheme=SCHEME)
     for start in range(0, len(shingles), _BATCH):
         sketch.update_batch(shingles[start : start + _BATCH].tolist())
@@ -91,4 +108,6 @@ def _minhash(shingles: Any) -> Any:
 
 @cache
 def _permutations() -> Any:
+    from datasketch import MinHash
+
     return MinHash(num_perm=NUM_HASHES, seed=SEED, scheme=SCHEME).permutations

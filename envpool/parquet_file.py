@@ -27,7 +27,7 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: Any, metad
     schema = schema.with_metadata(metadata or {})
     rows = iter(rows)
     try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
             while chunk := list(islice(rows, ROW_GROUP_ROWS)):
                 writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
         os.replace(partial, path)
@@ -60,7 +60,7 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise ParquetFileError(f"{path}: no such file")
     try:
-        return pq.ParquetFile(path, pre_buffer=False)
+        return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ParquetFileError(f"{path}: not a readable Parquet file ({_one_line(error)})") from error
 

@@ -80,11 +80,21 @@ def _hunk(hunk: Mapping[str, Any]) -> Iterator[str]:
     descriptor = hunk["descriptor"]
     section = descriptor.get("section") or ""
     yield f"@@ -{_range(descriptor['old_range'])} +{_range(descriptor['new_range'])} @@" + (f" {section}" if section else "")
+    old, new = (descriptor[name].get("length") for name in ("old_range", "new_range"))
+    old, new = 1 if old is None else old, 1 if new is None else new
     for line in hunk["line_group"]["all_lines"]:
-        content = line["content"]
+        content, kind = line["content"], line["type"]
         if "\n" in content:
             raise ValueError("a line with a line break")
-        yield f"\\ {content.removeprefix(chr(92)).strip()}" if line["type"] == "note" else _SIGNS[line["type"]] + content
+        if kind == "note":
+            yield f"\\ {content.removeprefix(chr(92)).strip()}"
+            continue
+        if old == new == 0 and kind == "context" and not content:
+            continue  # the record of a commit's last hunk ends with an empty line that no diff has
+        old, new = old - (kind != "added"), new - (kind != "deleted")
+        yield _SIGNS[kind] + content
+    if (old, new) != (0, 0):
+        raise ValueError("a hunk has another number of lines than its ranges say")
 
 
 def _range(value: Mapping[str, Any]) -> str:

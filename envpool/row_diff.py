@@ -1,8 +1,12 @@
 """A diff field of a row: read, checked, and given back in a form `git apply` takes."""
 
+import re
+
 from envpool.dataset_row import Row, RowError, row_id, text
 from envpool.diff_paths import is_binary, leaves_repository, touched_paths
 from envpool.patch import Patch
+
+_CHANGE = re.compile(r"^(?:@@ -|rename to |copy to |new mode |new file mode |deleted file mode )", re.MULTILINE)
 
 
 def diff(row: Row, field: str) -> str:
@@ -26,6 +30,8 @@ def checked_diff(owner: str, field: str, value: str) -> str:
         raise RowError(owner, field, "is not a unified diff") from error
     if not files:
         raise RowError(owner, field, "is not a unified diff: it touches no file")
+    if not _CHANGE.search(value):
+        raise RowError(owner, field, "changes nothing: it has file headers only")
     for path in touched_paths(value):
         if leaves_repository(path):
             raise RowError(owner, field, f"leaves the repository: {path[:80]!r}")

@@ -97,7 +97,7 @@ def given_script(row: Row) -> str:
     field, script = "eval_script", text(row, "eval_script", default="")
     if not script and row.get("make_test_spec"):
         spec = {"instance_id": row_id(row)} | mapping(row, "make_test_spec")
-        field, script = "make_test_spec", "\n".join(string_list(spec, "eval_script_list"))
+        field, script = "make_test_spec", "\n".join(string_list(spec, "eval_script_list", empty=True))
     if not script:
         field, script = "run_tests", text(row, "run_tests", default="")
     if not script:

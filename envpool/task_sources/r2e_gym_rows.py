@@ -23,8 +23,9 @@ if [ -e /run_tests.sh ]; then mv /run_tests.sh {HIDDEN}/; fi
 rm -f {WORKDIR}/r2e_tests 2>/dev/null || mv {WORKDIR}/r2e_tests {HIDDEN}/
 if [ -e /r2e_tests ]; then mv /r2e_tests {HIDDEN}/; fi
 find {WORKDIR} -name __pycache__ -type d -prune -exec rm -rf {{}} +
-true
+[ -d {HIDDEN}/r2e_tests ] && [ -f {HIDDEN}/run_tests.sh ]
 """
+"""Ends with 0 only where the image has both, so that another kind of image is noticed."""
 EVAL_SCRIPT = f"""cd {WORKDIR}
 rm -rf r2e_tests
 cp -a {HIDDEN}/r2e_tests r2e_tests

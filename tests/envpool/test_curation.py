@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpool.curation import Duplicate, decontaminate, find_duplicates, stable_split
+from envpool.curation import Duplicate, find_duplicates, stable_split
 from envpool.problem import Problem
 
 
@@ -41,9 +41,3 @@ def test_duplicates_fold_white_space_and_name_their_sets() -> None:
     duplicates = find_duplicates({"train": train, "heldout": heldout})
     assert duplicates == (Duplicate((("train", "a"), ("heldout", "e"))), Duplicate((("train", "c"), ("train", "d"))))
     assert [duplicate.sets for duplicate in duplicates] == [("train", "heldout"), ("train",)]
-
-
-def test_decontamination_removes_by_text_and_by_id() -> None:
-    train = [problem("a", "One."), problem("b", "Two."), problem("c", "Three.")]
-    result = decontaminate(train, heldout=[problem("x", " One. "), problem("c", "Another text.")])
-    assert (result.kept, result.removed) == ((train[1],), (train[0], train[2]))

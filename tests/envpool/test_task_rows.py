@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import random
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envpool.dataset_row import RowError, mapping, string_list, text
+from envpool.parquet_file import read_parquet, write_parquet
 from envpool.task_rows import RowFileError, import_tasks, read_rows
 
 DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-old\n+new\n"
@@ -93,10 +96,68 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path, name: str, content: str,
     assert "\n" not in str(caught.value)
 
 
+def test_a_parser_nobody_has_is_an_error_where_that_is_checked(tmp_path: Path) -> None:
+    row = rebench_row("a-1")
+    row["install_config"] = row["install_config"] | {"log_parser": "parse_log_of_nobody"}
+    path = write_json(tmp_path / "rows.json", [row, rebench_row("a-2")])
+    result = import_tasks(path, "swe_rebench", knows_parser=lambda name: name == "parse_log_pytest")
+    assert [task.instance_id for task in result.tasks] == ["a-2"]
+    assert [str(error) for error in result.errors] == [
+        "row a-1: field log_parser names a parser that is neither ours nor swebench's: 'parse_log_of_nobody'"
+    ]
+    assert len(import_tasks(path, "swe_rebench").tasks) == 2
+
+
+def test_a_row_of_verl_is_taken_out_of_its_wrapping(tmp_path: Path) -> None:
+    wrapped = {"prompt": [], "reward_model": {"style": "rule"}, "extra_info": rebench_row("a-1")}
+    tasks = import_tasks(write_json(tmp_path / "rows.json", [wrapped]), "swe_rebench").tasks
+    assert [task.instance_id for task in tasks] == ["a-1"]
+
+
+def test_parquet_is_streamed_by_row_group(tmp_path: Path) -> None:
+    """Text that is not UTF-8 spoils its own row; damage in the middle is an error after the rows before it."""
+    path = tmp_path / "rows.parquet"
+    texts = pa.array([b"fine", b"caf\xe9", b"fine"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"instance_id": ["a", "b", "c"], "text": texts}), path)
+    assert [str(row) if isinstance(row, RowError) else row["instance_id"] for _, row in read_rows(path)] == [
+        "a",
+        "row at position 1: field (row) holds text that is not UTF-8, or a value Python cannot hold",
+        "c",
+    ]
+    schema = pa.schema([("number", pa.int64()), ("filler", pa.binary())])
+    rows = ({"number": index, "filler": random.Random(index).randbytes(2000)} for index in range(1000))
+    write_parquet(path, rows, schema)
+    assert pq.ParquetFile(path).num_row_groups == 4
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 5 // 8
+    data[middle : middle + 4000] = b"\0" * 4000
+    path.write_bytes(data)
+    seen: list[int] = []
+    with pytest.raises(RowFileError, match="not a readable Parquet file"):
+        seen.extend(row["number"] for _, row in read_rows(path) if isinstance(row, dict))
+    assert seen == list(range(len(seen)))
+    assert len(seen) in (256, 512)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"number": 1}
+        raise RuntimeError("no more")
+
+    schema = pa.schema([("number", pa.int64())])
+    write_parquet(tmp_path / "rows.parquet", [{"number": 7}], schema)
+    with pytest.raises(RuntimeError, match="no more"):
+        write_parquet(tmp_path / "rows.parquet", rows(), schema)
+    assert read_parquet(tmp_path / "rows.parquet")[0] == [{"number": 7}]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
 def test_missing_file_and_unknown_source(tmp_path: Path) -> None:
     with pytest.raises(RowFileError, match="no such file"):
         import_tasks(tmp_path / "rows.json", "swe_rebench")
-    with pytest.raises(ValueError, match="unknown task source 'swe'; known: swe_bench, swe_rebench"):
+    with pytest.raises(
+        ValueError, match="unknown task source 'swe'; known: harbor, r2e_gym, swe_bench, swe_gym, swe_rebench, swe_smith"
+    ):
         import_tasks(tmp_path / "rows.json", "swe")
 
 

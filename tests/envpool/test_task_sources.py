@@ -1,4 +1,5 @@
-"""Dataset adapters: real rows of SWE-Master where they are at hand, literal rows, random rows."""
+"""Adapters of SWE-bench and SWE-rebench rows: real rows of SWE-Master where they are at hand, literal rows, and for all
+adapters random rows."""
 
 import json
 from pathlib import Path
@@ -9,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpool.dataset_row import RowError
-from envpool.eval_script import compose_eval_script, runnable_test_files, without_test_patch
+from envpool.eval_script import runnable_test_files, split_script
+from envpool.oracle import Oracle
+from envpool.preparation import Preparation
+from envpool.problem import Problem
 from envpool.task import Task
 from envpool.task_rows import import_tasks
 from envpool.task_sources import TASK_SOURCES
+from tests.envpool.row_examples import COMMIT, DIFF, EXAMPLES, install_config, swe_row
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "swe_master"
 REBENCH = DATA / "tasks" / "equal_0.3999999_0.9999999_swe-gym_and_rebench_demo.json"
@@ -20,8 +25,6 @@ REBENCH_WITH_SPECS = DATA / "tasks" / "equal_0.3999999_0.9999999_swe-gym_and_reb
 VERIFIED = DATA / "tasks" / "test_swe_bench_verified_full_ip_demo.json"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the released rows (../shared/data/swe_master) are not here")
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-old\n+new\n"
 REFERENCE_SCRIPT = f"""#!/bin/bash
 set -uxo pipefail
 source /opt/miniconda3/bin/activate
@@ -43,38 +46,31 @@ git checkout {COMMIT} tests/test_code.py
 """
 
 
-def swe_row(**fields: Any) -> dict[str, Any]:
-    return {
-        "instance_id": "astropy__astropy-1",
-        "repo": "astropy/astropy",
-        "base_commit": COMMIT,
-        "problem_statement": "It breaks.",
-        "patch": DIFF.format("astropy/code.py"),
-        "test_patch": DIFF.format("tests/test_code.py") + DIFF.format("tests/data.json"),
-        "FAIL_TO_PASS": '["tests/test_code.py::test_a"]',
-        "PASS_TO_PASS": ["tests/test_code.py::test_b"],
-    } | fields
-
-
-def install_config(**fields: Any) -> dict[str, Any]:
-    return {"install": "pip install -e .", "test_cmd": "pytest -rA", "log_parser": "parse_log_pytest"} | fields
+ENTER = ". /opt/miniconda3/bin/activate\nconda activate testbed\n"
+SAFE = "git config --global --add safe.directory /testbed\ncd /testbed\n"
 
 
 def test_rebench_row_by_literal() -> None:
     image = "registry.example:5000/mirror/swerebench/sweb.eval.x86_64.owner_1776_name-1"
-    config = install_config(env_vars={"MODE": "a b"}, test_cmd=["make data", "pytest -rA"])
-    row = swe_row(docker_image=image, install_config=json.dumps(config), license_name="MIT License")
+    config = install_config(env_vars={"MODE": "a b", "OTHER": None}, test_cmd=["make data", "pytest -rA"])
+    meta = {"llm_score": {"difficulty_score": 2}}
+    row = swe_row(docker_image=image, install_config=json.dumps(config), license_name="MIT License", meta=meta)
     task = TASK_SOURCES["swe_rebench"](row)
-    assert task.problem.image == f"docker:{image}"
-    assert task.problem.workdir == "/testbed"
-    assert task.oracle.fail_to_pass == ("tests/test_code.py::test_a",)
-    assert task.oracle.pass_to_pass == ("tests/test_code.py::test_b",)
-    assert task.oracle.eval_script == (
-        ". /opt/miniconda3/bin/activate\nconda activate testbed\ncd /testbed\nexport MODE='a b'\npip install -e .\nmake data\n"
-        "pytest -rA tests/test_code.py\n"
+    assert task.problem == Problem("astropy__astropy-1", "astropy/astropy", COMMIT, f"docker:{image}", "/testbed", "It breaks.")
+    assert task.oracle == Oracle(
+        instance_id="astropy__astropy-1",
+        gold_patch=DIFF.format("astropy/code.py"),
+        test_patch=DIFF.format("tests/test_code.py") + DIFF.format("tests/data.json"),
+        fail_to_pass=("tests/test_code.py::test_a",),
+        pass_to_pass=("tests/test_code.py::test_b",),
+        eval_script=f"{ENTER}cd /testbed\nexport MODE='a b'\n{SAFE}{ENTER}pip install -e .\nmake data\n"
+        "pytest -rA tests/test_code.py\n",
+        log_parser="parse_log_pytest",
+        timeout_s=1800.0,
+        junit=True,
     )
-    assert (task.oracle.log_parser, task.oracle.timeout_s) == ("parse_log_pytest", 1800.0)
-    assert (task.language, task.licence, task.split) == ("python", "MIT License", "train")
+    assert (task.language, task.licence, task.split, task.difficulty) == ("python", "MIT License", "train", "llm score 2")
+    assert task.preparation == Preparation()
     assert json.loads(task.raw) == row
 
 
@@ -98,35 +94,78 @@ def test_rebench_names_the_field_at_fault(fields: dict[str, Any], field: str) ->
     assert (caught.value.row_id, caught.value.field) == ("astropy__astropy-1", field)
 
 
-def test_swe_bench_rows_of_both_editions() -> None:
+def test_swe_bench_rows_that_carry_their_script() -> None:
     expected = (
-        ". /opt/miniconda3/bin/activate\nconda activate testbed\ncd /testbed\n"
-        "git config --global --add safe.directory /testbed\npython -m pip install -e .\npytest -rA tests/test_code.py\n"
+        f"{ENTER}cd /testbed\ngit config --global --add safe.directory /testbed\npython -m pip install -e .\n"
+        "pytest -rA tests/test_code.py\n"
     )
     r2e = TASK_SOURCES["swe_bench"](
-        swe_row(docker_image="a/verified:sweb.eval.x86_64.astropy__astropy-1", run_tests=REFERENCE_SCRIPT)
+        swe_row(
+            docker_image="a/verified:sweb.eval.x86_64.astropy__astropy-1", run_tests=REFERENCE_SCRIPT, difficulty="<15 min fix"
+        )
     )
     five = TASK_SOURCES["swe_bench"](
-        swe_row(image="swebench/a:latest", eval_script=REFERENCE_SCRIPT, log_parser="parse_log_astropy")
+        swe_row(image="swebench/a:latest", eval_script=REFERENCE_SCRIPT, log_parser="parse_log_jest", eval_type="fail_only")
     )
-    assert r2e.oracle.eval_script == five.oracle.eval_script == expected
-    assert (r2e.problem.image, r2e.oracle.log_parser) == (
-        "docker:a/verified:sweb.eval.x86_64.astropy__astropy-1",
-        "parse_log_pytest_v2",
-    )
-    assert (five.problem.image, five.oracle.log_parser) == ("docker:swebench/a:latest", "parse_log_astropy")
+    spec = TASK_SOURCES["swe_bench"](swe_row(make_test_spec=json.dumps({"eval_script_list": REFERENCE_SCRIPT.split("\n")})))
+    assert r2e.oracle.eval_script == five.oracle.eval_script == spec.oracle.eval_script == expected
+    assert r2e.problem.image == "docker:a/verified:sweb.eval.x86_64.astropy__astropy-1"
+    assert (r2e.oracle.log_parser, r2e.oracle.resolution, r2e.oracle.junit) == ("parse_log_pytest_v2", "swe_bench", True)
+    assert (r2e.preparation, r2e.difficulty) == (Preparation(hidden_paths=("/run_tests.sh",)), "<15 min fix")
+    assert (five.problem.image, five.oracle.log_parser) == ("docker:swebench/a:latest", "parse_log_jest")
+    assert (five.oracle.resolution, five.preparation) == ("fail_only", Preparation())
+    assert spec.problem.image == "docker:swebench/sweb.eval.x86_64.astropy_1776_astropy-1:latest"
+
+
+@pytest.mark.parametrize(
+    ("repo", "version", "script", "parser", "junit"),
+    [
+        (
+            "astropy/astropy",
+            "v5.3",
+            f"{ENTER}cd /testbed\n{SAFE}{ENTER}python -m pip install -e .[test] --verbose\npytest -rA tests/test_code.py\n",
+            "parse_log_pytest_v2",
+            True,
+        ),
+        (
+            "django/django",
+            "3.2",
+            f"{ENTER}cd /testbed\nsed -i '/en_US.UTF-8/s/^# //g' /etc/locale.gen && locale-gen\nexport LANG=en_US.UTF-8\n"
+            f"export LANGUAGE=en_US:en\nexport LC_ALL=en_US.UTF-8\n{SAFE}{ENTER}python -m pip install -e .\n"
+            "./tests/runtests.py --verbosity 2 --settings=test_sqlite --parallel 1 test_code\n",
+            "parse_log_django",
+            False,
+        ),
+        (
+            "sphinx-doc/sphinx",
+            "7.1",
+            f"{ENTER}cd /testbed\n{SAFE}{ENTER}python -m pip install -e .[test]\ntox --current-env -epy39 -v -- tests/test_code.py\n",
+            "parse_log_pytest_v2",
+            False,
+        ),
+    ],
+)
+def test_the_first_card_is_composed_from_the_table(repo: str, version: str, script: str, parser: str, junit: bool) -> None:
+    task = TASK_SOURCES["swe_bench"](swe_row(repo=repo, version=version))
+    assert (task.oracle.eval_script, task.oracle.log_parser, task.oracle.junit) == (script, parser, junit)
+    assert task.problem.image == "docker:swebench/sweb.eval.x86_64.astropy_1776_astropy-1:latest"
 
 
 def test_swe_bench_rows_that_do_not_say_how_tests_run() -> None:
     for fields, field in (
-        ({}, "eval_script"),
-        ({"run_tests": "pytest"}, "image"),
-        ({"run_tests": "pytest", "docker_image": "x", "repo": "who/knows"}, "log_parser"),
-        ({"run_tests": "git apply -v - <<'EOF_1'\ndiff", "docker_image": "x"}, "run_tests"),
+        ({"version": None}, "version"),
+        ({"version": "latest"}, "version"),
+        ({"repo": "who/knows"}, "repo"),
+        ({"run_tests": "pytest", "repo": "who/knows"}, "log_parser"),
+        ({"run_tests": "git apply -v - <<'EOF_1'\ndiff"}, "run_tests"),
+        ({"eval_script": "git status"}, "eval_script"),
+        ({"make_test_spec": {"eval_script_list": "pytest"}}, "eval_script_list"),
+        ({"eval_script": "pytest", "eval_type": "most"}, "eval_type"),
+        ({"test_patch": DIFF.format("d.json")}, "test_patch"),
     ):
         with pytest.raises(RowError) as caught:
             TASK_SOURCES["swe_bench"](swe_row(**fields))
-        assert caught.value.field == field
+        assert (caught.value.row_id, caught.value.field) == ("astropy__astropy-1", field)
 
 
 def test_test_files_leave_out_deleted_and_data_files() -> None:
@@ -137,13 +176,9 @@ def test_test_files_leave_out_deleted_and_data_files() -> None:
     assert runnable_test_files(DIFF.format("a.py") + deleted + DIFF.format("d.yaml") + added) == ("a.py", "tests/new.py")
 
 
-def test_paths_are_quoted() -> None:
-    assert compose_eval_script((), "pytest", ("a b.py", "$(x).py")) == "pytest 'a b.py' '$(x).py'\n"
-
-
 @needs_data
-def test_rebench_scripts_equal_the_released_specs() -> None:
-    """SWE-Master's own compiled scripts, less what the grader does, are what we compose from install_config."""
+def test_rebench_scripts_equal_the_released_specs_line_by_line() -> None:
+    """SWE-Master's compiled scripts are ours, line by line, but for the lines shown here, which are the grader's work."""
     result = import_tasks(REBENCH_WITH_SPECS, "swe_rebench")
     assert (len(result.tasks), result.errors) == (3, ())
     rows = json.loads(REBENCH_WITH_SPECS.read_text())
@@ -153,13 +188,25 @@ def test_rebench_scripts_equal_the_released_specs() -> None:
     by_id = {task.instance_id: task for task in result.tasks}
     assert len(specs) == 5
     for spec in specs:
-        assert _commands("\n".join(spec["eval_script_list"])) == _commands(by_id[spec["instance_id"]].oracle.eval_script)
+        task = by_id[spec["instance_id"]]
+        split = split_script("\n".join(spec["eval_script_list"]))
+        assert list(split.kept) == task.oracle.eval_script.splitlines()
+        base, paths = task.problem.base_commit, " ".join(_headers(task.oracle.test_patch))
+        applied = f"git apply -v - <<'EOF_114329324912'\n{task.oracle.test_patch}\nEOF_114329324912".split("\n")
+        assert list(split.left_out) == [
+            ("tracing", "git status"),
+            ("tracing", "git show"),
+            ("tracing", f"git -c core.fileMode=false diff {base}"),
+            ("test files restored", f"git checkout {base} {paths}"),
+            *(("test patch applied", line) for line in applied),
+            ("marker", ": '>>>>> Start Test Output'"),
+            ("marker", ": '>>>>> End Test Output'"),
+            ("test files restored", f"git checkout {base} {paths}"),
+        ]
 
 
-def _commands(script: str) -> list[str]:
-    """Commands that matter, each once: the reference activates the environment twice."""
-    lines = without_test_patch(script).splitlines()
-    return list(dict.fromkeys(line for line in lines if not line.startswith("git config")))
+def _headers(diff: str) -> list[str]:
+    return [line.split(" b/")[-1] for line in diff.split("\n") if line.startswith("diff --git ")]
 
 
 @needs_data
@@ -181,6 +228,17 @@ def test_released_rows_all_import() -> None:
         assert task.oracle.test_patch not in task.oracle.eval_script
     assert [len(task.oracle.fail_to_pass) for task in rebench.tasks + verified.tasks] == [1, 1, 1, 2]
     assert verified.tasks[0].oracle.eval_script.splitlines()[-1] == "pytest -rA astropy/modeling/tests/test_separable.py"
+    assert all(task.oracle.junit for task in rebench.tasks + verified.tasks)
+    assert verified.tasks[0].preparation.hidden_paths == ("/run_tests.sh",)
+
+
+@needs_data
+def test_the_first_card_gives_the_released_verified_script() -> None:
+    """The real Verified row without its `run_tests` composes to the very script and oracle that it gives with it."""
+    row = json.loads(VERIFIED.read_text())[0]
+    given = TASK_SOURCES["swe_bench"](row).oracle
+    composed = TASK_SOURCES["swe_bench"]({key: value for key, value in row.items() if key != "run_tests"}).oracle
+    assert composed == given
 
 
 JUNK = st.recursive(
@@ -188,24 +246,52 @@ JUNK = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
     max_leaves=6,
 )
-FIELDS = sorted({*swe_row(), "docker_image", "image", "install_config", "run_tests", "eval_script", "log_parser", "license_name"})
-DIFF_LIKE = st.text(alphabet="ab/+-@ 1,\n\r\\d", max_size=60).map(
+DIFF_LIKE = st.text(alphabet="ab/+-@ 1,\n\r\\d.", max_size=60).map(
     lambda text: "diff --git a/t.py b/t.py\n--- a/t.py\n+++ b/t.py\n" + text
 )
-GOOD = swe_row(docker_image="x", install_config=install_config(), run_tests="pytest")
+FIELDS = sorted({key for example in EXAMPLES.values() for key in example()} | {"eval_script", "run_tests", "make_test_spec"})
+MORE_FIELDS = ["image", "log_parser", "eval_type", "meta", "license_name", "language", "difficulty", "test_cmd", "(other)"]
+
+
+@st.composite
+def mutated(draw: st.DrawFn, value: Any) -> Any:
+    """A value with one part of it, however deep, replaced by junk."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return json.dumps(draw(mutated(json.loads(value))), default=repr, skipkeys=True)
+    if not isinstance(value, dict | list) or not value or draw(st.booleans()):
+        return draw(JUNK | DIFF_LIKE)
+    if isinstance(value, list):
+        index = draw(st.integers(0, len(value) - 1))
+        return [*value[:index], draw(mutated(value[index])), *value[index + 1 :]]
+    key = draw(st.sampled_from(sorted(value)))
+    return value | {key: draw(mutated(value[key]))}
 
 
 @pytest.mark.parametrize("source", sorted(TASK_SOURCES))
-@settings(max_examples=150, deadline=None)
-@given(changes=st.dictionaries(st.sampled_from(FIELDS), JUNK | DIFF_LIKE, max_size=4), empty=st.booleans())
-def test_random_rows_raise_nothing_but_row_errors(source: str, changes: dict[str, Any], empty: bool) -> None:
-    row = ({} if empty else dict(GOOD)) | changes
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_random_rows_raise_nothing_but_row_errors(source: str, data: st.DataObject) -> None:
+    row = data.draw(st.sampled_from([EXAMPLES[source](), {}]))
+    for field in data.draw(st.lists(st.sampled_from(FIELDS + MORE_FIELDS), max_size=3, unique=True)):
+        row[field] = data.draw(mutated(row[field]) if field in row else JUNK | DIFF_LIKE)
+    for field in data.draw(st.lists(st.sampled_from(sorted(row)), max_size=1)) if row else []:
+        del row[field]
     try:
         task = TASK_SOURCES[source](row)
     except RowError as error:
-        messages = str(error).splitlines()
+        assert len(str(error).splitlines()) == 1
     else:
-        messages = ["a task"]
         assert isinstance(task, Task)
-        assert task.oracle.fail_to_pass
-    assert len(messages) == 1
+        assert task.oracle.fail_to_pass or task.oracle.expected_status
+
+
+@pytest.mark.parametrize("source", sorted(TASK_SOURCES))
+def test_every_example_is_a_task_and_names_what_it_needs(source: str) -> None:
+    row = EXAMPLES[source]()
+    task = TASK_SOURCES[source](row)
+    assert (task.source, task.split) == (source, "train")
+    assert task.problem.image.startswith("docker:")
+    assert task.problem.workdir.startswith("/")
+    assert task.oracle.eval_script
+    assert task.oracle.log_parser
+    assert json.loads(task.raw) == row
