@@ -11,7 +11,7 @@ $(SDIST):
 		|| echo "demo: could not fetch iniconfig's source; no tasks from a package this time"
 
 demo: install $(SDIST)
-	@.venv/bin/swe-master demo configs/yaml/demo.yaml $(addprefix tasks.package.source=,$(wildcard $(SDIST))) $(ARGS)
+	@.venv/bin/swe-master demo configs/yaml/demo.yaml $(patsubst %,tasks.package.sources=[%],$(wildcard $(SDIST))) $(ARGS)
 
 test: install
 	@.venv/bin/python -m pytest $(ARGS)

@@ -1,9 +1,13 @@
-"""A Python package as it is shipped: unpacking an sdist, finding its code and its tests."""
+"""A Python package as it is shipped or kept: an sdist, a git checkout or a folder; finding its code and its tests."""
 
+import os
 import re
 import shutil
+import subprocess
 import tarfile
-from dataclasses import dataclass
+import tempfile
+import tomllib
+from dataclasses import dataclass, replace
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -20,7 +24,8 @@ class PackageTasksError(ValueError):
 
 @dataclass(frozen=True)
 class PackageTree:
-    """An unpacked package. Paths are relative to `root`, POSIX; `import_root` is `.` or `src`."""
+    """An unpacked package. Paths are relative to `root`, POSIX; `import_root` is `.` or `src`. `commit` is the hash that a git
+    checkout stood at, else ""; `note` is what its owner should know."""
 
     root: Path
     name: str
@@ -29,16 +34,23 @@ class PackageTree:
     import_root: str
     sources: tuple[str, ...]
     tests: tuple[str, ...]
+    commit: str = ""
+    note: str = ""
 
     def read(self, path: str) -> bytes:
         return (self.root / path).read_bytes()
 
 
 def unpack_package(source: Path, target: Path) -> PackageTree:
-    """Copy a folder, or unpack an sdist without letting it write elsewhere, into the new folder `target`; then look around.
+    """Copy a folder, check out a git repository's HEAD, or unpack an sdist without letting it write elsewhere, into the new
+    folder `target`; then look around.
 
-    Raises PackageTasksError: no such file, no readable archive, no code, no tests.
+    Raises PackageTasksError: no such file, no readable archive, no commit, no code, no tests.
     """
+    if (source / ".git").exists():
+        commit, note = _check_out(source, target)
+        tree = inspect_package(target, source.resolve().name, commit[:12])
+        return replace(tree, commit=commit, note=note)
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, ignore=_SKIPPED)
         return inspect_package(target, source.resolve().name)
@@ -54,9 +66,41 @@ def unpack_package(source: Path, target: Path) -> PackageTree:
     return inspect_package(root, re.sub(r"\.(tar\.\w+|tgz)$", "", source.name))
 
 
-def inspect_package(root: Path, fallback_name: str) -> PackageTree:
+def _check_out(source: Path, target: Path) -> tuple[str, str]:
+    """The files of HEAD into `target`; HEAD's hash, and a note when the work tree holds something else.
+
+    Through an index of its own: `git archive` would leave out what a repository marks export-ignore, often its tests. The
+    repository is only read.
+    """
+    commit = _git(source, {}, "rev-parse", "-q", "--verify", "HEAD^{commit}").strip()
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="swe-master-index-") as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        _git(source, index, "read-tree", commit)
+        _git(source, index, "checkout-index", "-a", f"--prefix={target.resolve()}/")
+    changed = len(_git(source, {"GIT_OPTIONAL_LOCKS": "0"}, "status", "--porcelain").splitlines())
+    what = "1 uncommitted change is" if changed == 1 else f"{changed} uncommitted changes are"
+    return commit, f"{source}: {what} not used; the tasks come from its commit {commit[:12]}" if changed else ""
+
+
+def _git(source: Path, variables: dict[str, str], *words: str) -> str:
+    """Output of a git command in a repository whose own configuration may start nothing. Raises PackageTasksError."""
+    options = ["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | variables
+    command = ["git", *options, *words]
+    try:
+        done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PackageTasksError(f"{source}: git {words[0]} does not run: {error}") from error
+    if done.returncode != 0:
+        why = " ".join(done.stderr.split())[:200] or "has it a commit?"
+        raise PackageTasksError(f"{source}: git {words[0]} failed: {why}")
+    return done.stdout
+
+
+def inspect_package(root: Path, fallback_name: str, fallback_version: str = "0") -> PackageTree:
     """Name, version, code and tests of an unpacked package. Raises PackageTasksError."""
-    name, version, licence = _metadata(root, fallback_name)
+    name, version, licence = _metadata(root, fallback_name, fallback_version)
     import_root = "src" if _has_code(root / "src") else "."
     python_files = [path.relative_to(root) for path in sorted(root.rglob("*.py")) if path.is_file() and not path.is_symlink()]
     visible = [path for path in python_files if not any(part.startswith(".") for part in path.parts)]
@@ -66,10 +110,13 @@ def inspect_package(root: Path, fallback_name: str) -> PackageTree:
         raise PackageTasksError(f"{name} {version}: no Python code found under {import_root}/")
     if not tests:
         raise PackageTasksError(f"{name} {version} ships no tests (no test_*.py): use an sdist that has them, or a checkout")
+    runner = next((path for path in sources if path.removeprefix("src/").split("/")[0] in ("pytest", "_pytest", "pytest.py")), "")
+    if runner:
+        raise PackageTasksError(f"{name} {version} is pytest itself ({runner}): a broken copy could not run its own tests")
     return PackageTree(root, name, version, licence, import_root, sources, tests)
 
 
-def _metadata(root: Path, fallback: str) -> tuple[str, str, str]:
+def _metadata(root: Path, fallback: str, fallback_version: str) -> tuple[str, str, str]:
     info = root / "PKG-INFO"
     if info.is_file():
         headers = HeaderParser().parsestr(info.read_text(encoding="utf-8", errors="replace"))
@@ -77,8 +124,26 @@ def _metadata(root: Path, fallback: str) -> tuple[str, str, str]:
         classifiers = [item.split(" :: ")[-1] for item in headers.get_all("Classifier", []) if item.startswith("License :: ")]
         shown = (licence or classifiers or [""])[0]
         return _safe(headers["Name"] or fallback), _safe(headers["Version"] or "0"), shown[:80]
+    project = _project(root)
     name, _, version = fallback.rpartition("-")
-    return (_safe(name), _safe(version), "") if name and version[:1].isdigit() else (_safe(fallback), "0", "")
+    if not name or not version[:1].isdigit():
+        name, version = fallback, fallback_version
+    licence = project.get("license")
+    shown = licence.get("text", "") if isinstance(licence, dict) else licence
+    return (
+        _safe(str(project.get("name") or name)),
+        _safe(str(project.get("version") or version)),
+        str(shown or "").partition("\n")[0][:80],
+    )
+
+
+def _project(root: Path) -> dict[str, object]:
+    """The table [project] of pyproject.toml; empty when there is none that can be read."""
+    try:
+        found = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _safe(text: str) -> str:

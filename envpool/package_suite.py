@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 
 from envpool.sandbox import Sandbox
+from envpool.test_launcher import IMPORT_PATH
 
 MAX_LOG_BYTES = 16_777_216
 ALWAYS = ("--continue-on-collection-errors",)  # a file whose imports are not there does not stop the others
@@ -15,30 +16,22 @@ _UNNAMEABLE = re.compile(r"(PASSED|FAILED|ERROR) \S.*")
 
 @dataclass(frozen=True)
 class SuiteCommand:
-    """How the suite is started: the sandbox's interpreter, what goes on its import path, options that override the package's."""
+    """How the suite is started: the sandbox's interpreter, what goes on its import path (relative to the workdir), the packed
+    test runtime ("": the interpreter has pytest), options that override the package's."""
 
     python: str
     import_path: tuple[str, ...]
+    runtime: str = ""
     options: tuple[str, ...] = ()
 
     def script(self, files: tuple[str, ...] = (), traceback: str = "short") -> str:
         """One shell line, run in the workdir; without files the package's own choice of tests. Seeds and caches are fixed:
-        results depend on the tree alone."""
+        results depend on the tree alone. pytest itself heeds PYTEST_ADDOPTS."""
         path = ":".join(f'"$PWD"/{shlex.quote(entry)}' if entry != "." else '"$PWD"' for entry in self.import_path)
-        words = (
-            self.python,
-            "-m",
-            "pytest",
-            "-rA",
-            "-q",
-            f"--tb={traceback}",
-            "-p",
-            "no:cacheprovider",
-            *ALWAYS,
-            *self.options,
-            *files,
-        )
-        return f"COLUMNS=200 PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={path} {shlex.join(words)}\n"
+        start = f'{shlex.quote(self.python)} "$PWD"/{self.runtime}' if self.runtime else f"{shlex.quote(self.python)} -m pytest"
+        variable = IMPORT_PATH if self.runtime else "PYTHONPATH"
+        words = ("-rA", "-q", f"--tb={traceback}", "-p", "no:cacheprovider", *ALWAYS, *self.options, *files)
+        return f"COLUMNS=200 PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 {variable}={path} {start} {shlex.join(words)}\n"
 
 
 @dataclass(frozen=True)
@@ -69,14 +62,19 @@ class SuiteRun:
         return lines[-1][:200] if lines else "no output"
 
 
-async def run_suite(sandbox: Sandbox, command: SuiteCommand, timeout_s: float) -> SuiteRun:
-    """Run the whole suite. Raises SandboxError when the sandbox broke, not when tests do."""
-    script = f"cd {shlex.quote(sandbox.workdir)} && {command.script(traceback='no')}"
+async def run_suite(sandbox: Sandbox, command: SuiteCommand, timeout_s: float, files: tuple[str, ...] = ()) -> SuiteRun:
+    """Run some files of the suite, or all. Raises SandboxError when the sandbox broke, not when tests do."""
+    script = f"cd {shlex.quote(sandbox.workdir)} && {command.script(files, traceback='no')}"
     result = await sandbox.run(script.strip(), timeout_s, max_output_bytes=MAX_LOG_BYTES)
     status, messages, num_unnameable = read_summary(result.output)
     return SuiteRun(
         status, messages, num_unnameable, result.exit_code, result.timed_out or result.truncated, result.seconds, result.output
     )
+
+
+def file_of(test: str) -> str:
+    """The file of a test id."""
+    return test.partition("::")[0]
 
 
 def read_summary(log: str) -> tuple[dict[str, str], dict[str, str], int]:

@@ -1,88 +1,96 @@
-"""Tasks from a real Python package: break it in one place, keep the bugs that its own tests notice.
+"""Tasks from a real Python package: break it, keep the bugs that its own tests notice.
 
-The idea of SWE-smith, on a package of the user's own. The package is unpacked, its suite is run twice in a sandbox (tests that
-do not pass both times are never used), then one bug after the other is tried. Of a bug that is kept, the test files with
-failing tests are taken out of the image and become the oracle's test patch; the gold patch undoes the bug. Both directions
-are run once more in the final image, through the very script that will grade.
+The idea of SWE-smith, on a package of the user's own. The package is unpacked and its suite is measured
+(envpool.package_baseline); one bug after the other is tried in a sandbox (envpool.package_screening); what the tests notice
+becomes a task and is validated by the grader itself (envpool.package_validation). Some of the bugs that were kept on their own
+are then combined to tasks with several bugs.
 """
 
 import asyncio
-import hashlib
-import json
+import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from configs.tasks_config import PackageTasksConfig
-from envpool.candidate_bugs import CandidateBug, candidate_bugs
+from envpool.candidate_bugs import BugSet, CandidateBug, bug_combinations, candidate_bugs
 from envpool.image_cache import FolderImages
-from envpool.oracle import Oracle
-from envpool.package_issue import issue_text
+from envpool.issue_writer import issue_writer
+from envpool.package_baseline import measure_baseline
+from envpool.package_screening import Dropped, Noticed, Screening
 from envpool.package_sources import PackageTasksError, PackageTree, unpack_package
-from envpool.package_suite import MAX_LOG_BYTES, SuiteCommand, SuiteRun, read_summary, run_suite
-from envpool.problem import Problem
-from envpool.sandbox import Sandbox
-from envpool.sandbox_errors import SandboxLostError
+from envpool.package_validation import TaskGrader, Validated, Validation
 from envpool.sandbox_pool import SandboxPool
 from envpool.task import Task
 from envpool.test_runtime import RUNTIME_FILE, TestRuntimeError, pack_test_runtime
-from envpool.unified_diff import file_diff
 
 __all__ = ["PackageTasksError", "PackageTasksResult", "make_package_tasks"]
 
-WORKDIR = "/testbed"
-USAGE_ERROR = 4  # pytest's exit code for options it does not know, for example of a plugin that is not there
-MIN_GRADING_TIMEOUT_S = 30.0
+FOLDER_PREFIX = "swe-master-package-"
+MAX_BATCH = 24
 
 
 @dataclass(frozen=True)
 class PackageTasksResult:
-    """The tasks, in the order their bugs were tried, and what became of every bug: `tried`, `kept`, and a reason each."""
+    """The tasks, in the order their bugs were tried (single bugs, then combinations); what became of every candidate
+    (`tried`, `kept`, and a count for each reason); who wrote the issues; tests that were never used because they are flaky;
+    a note on the source, if any."""
 
+    package: str
     tasks: tuple[Task, ...]
     counts: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What the unbroken package's suite does: tests that passed twice, files that do not load, how
-    to start it, the deadline for a broken one."""
-
-    command: SuiteCommand
-    passed: frozenset[str]
-    unloadable: frozenset[str]
-    timeout_s: float
-
-
-class _Dropped(Exception):
-    """A bug that makes no task; its message is the reason that is counted."""
+    issue_counts: dict[str, int]
+    flaky: tuple[str, ...]
+    note: str
 
 
 async def make_package_tasks(
-    source: Path, images: FolderImages, pool: SandboxPool, config: PackageTasksConfig, seed: int
+    source: Path, images: FolderImages, pool: SandboxPool, config: PackageTasksConfig, grade: TaskGrader, seed: int
 ) -> PackageTasksResult:
-    """Up to `config.max_tasks` tasks from an sdist or a folder, each with its image in `images`.
+    """Up to `config.max_tasks` tasks from an sdist, a git checkout or a folder, each with its image in `images`.
 
-    Raises PackageTasksError when no task can come of the package at all (unreadable, no tests, suite does not run) and
-    SandboxError when sandboxes cannot be started.
+    The same arguments give the same tasks (an endpoint's issue texts apart). Raises PackageTasksError when no task can come
+    of the package at all (unreadable, no tests, suite does not run) and SandboxError when sandboxes cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="swe-master-package-") as folder:
+    if not 0 <= config.combined_share < 1 or config.bugs_per_combination < 2:
+        raise PackageTasksError("tasks.package: combined_share is in [0, 1) and bugs_per_combination at least 2")
+    _remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-") as folder:
         tree = await asyncio.to_thread(unpack_package, source, Path(folder, "tree"))
         await asyncio.to_thread(_add_runtime, tree, config.test_packages)
         whole = await asyncio.to_thread(images.add_tree, f"whole-{Path(folder).name}", tree.root)
+        writer = issue_writer(config.issue)
         try:
-            baseline = await _baseline(tree, whole, pool, config)
-            try:
-                bugs = candidate_bugs({path: tree.read(path) for path in tree.sources}, config.operators, seed)
-                return await _PackageRun(tree, whole, images, pool, config, baseline, seed).try_bugs(bugs)
-            except ValueError as error:
-                raise PackageTasksError(f"{tree.name} {tree.version}: {error}") from error
+            bugs = candidate_bugs({path: tree.read(path) for path in tree.sources}, config.operators, seed)
+            first = await asyncio.to_thread(next, bugs, None)
+            if first is None:
+                raise PackageTasksError(f"{tree.name} {tree.version}: none of the bug operators finds a place in its code")
+            baseline = await measure_baseline(tree, whole, pool, config)
+            screening = Screening(whole, baseline, config.max_failing_share, config.concurrency)
+            has_runtime = bool(config.test_packages)
+            validation = Validation(tree, baseline, images, grade, writer, has_runtime, Path(folder), seed)
+            run = _PackageRun(screening, validation, pool)
+            await run.make(_chained(first, bugs), config, seed)
+        except ValueError as error:
+            if isinstance(error, PackageTasksError):
+                raise
+            raise PackageTasksError(f"{tree.name} {tree.version}: {error}") from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, images.path(whole), ignore_errors=True)
+            shutil.rmtree(images.path(whole), ignore_errors=True)
+            await writer.close()
+    package = f"{tree.name} {tree.version}"
+    return PackageTasksResult(
+        package, tuple(run.tasks), dict(run.counts), dict(run.issue_counts), tuple(sorted(baseline.flaky)), tree.note
+    )
+
+
+def _chained(first: CandidateBug, rest: Iterator[CandidateBug]) -> Iterator[CandidateBug]:
+    yield first
+    yield from rest
 
 
 def _add_runtime(tree: PackageTree, distributions: tuple[str, ...]) -> None:
@@ -93,166 +101,73 @@ def _add_runtime(tree: PackageTree, distributions: tuple[str, ...]) -> None:
             raise PackageTasksError(str(error)) from error
 
 
-async def _baseline(tree: PackageTree, image: str, pool: SandboxPool, config: PackageTasksConfig) -> Baseline:
-    import_path = (tree.import_root, *([RUNTIME_FILE] if config.test_packages else []))
-    command = SuiteCommand(config.python, import_path)
-    async with pool.lease(image, WORKDIR) as sandbox:
-        first = await run_suite(sandbox, command, config.test_timeout_s)
-        if first.exit_code == USAGE_ERROR:
-            command = replace(command, options=("-o", "addopts="))
-            first = await run_suite(sandbox, command, config.test_timeout_s)
-    where = f"{tree.name} {tree.version}"
-    if first.timed_out:
-        raise PackageTasksError(
-            f"{where}: its suite takes longer than {config.test_timeout_s:g} s (tasks.package.test_timeout_s)"
-        )
-    if not first.passed:
-        raise PackageTasksError(f"{where}: no test of its suite passes here; pytest's last line: {first.last_line}")
-    async with pool.lease(image, WORKDIR) as sandbox:
-        second = await run_suite(sandbox, command, config.test_timeout_s)
-    passed = frozenset(test for test in first.passed & second.passed if _file_of(test) in tree.tests)
-    if not passed:
-        raise PackageTasksError(f"{where}: no test passes twice in a row in its test files")
-    timeout_s = min(config.test_timeout_s, 10.0 + 5.0 * max(first.seconds, second.seconds))
-    return Baseline(command, passed, first.unloadable | second.unloadable, timeout_s)
+def _remove_abandoned() -> None:
+    """Remove the folders of processes that were killed before they could do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _PackageRun:
-    """One package's bugs being tried."""
+    """One package's bugs being tried; what came of it so far."""
 
-    tree: PackageTree
-    whole_image: str
-    images: FolderImages
+    screening: Screening
+    validation: Validation
     pool: SandboxPool
-    config: PackageTasksConfig
-    baseline: Baseline
-    seed: int
+    tasks: list[Task] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    issue_counts: Counter[str] = field(default_factory=Counter)
 
-    async def try_bugs(self, bugs: Iterator[CandidateBug]) -> PackageTasksResult:
-        """Try bugs, `concurrency` at a time, until there are enough tasks; the result does not depend on which ends first."""
-        tasks: list[Task] = []
-        counts: Counter[str] = Counter()
-        left = islice(bugs, self.config.max_candidates)
-        while len(tasks) < self.config.max_tasks:
-            wave = list(islice(left, min(self.config.concurrency, self.config.max_tasks - len(tasks))))
-            if not wave:
+    async def make(self, bugs: Iterator[CandidateBug], config: PackageTasksConfig, seed: int) -> None:
+        """Single bugs first, then combinations of those that were kept."""
+        num_combined = round(config.max_tasks * config.combined_share)
+        singles = (BugSet((bug,)) for bug in islice(bugs, config.max_candidates))
+        kept = await self._keep(singles, config.max_tasks - num_combined)
+        combinations = bug_combinations(tuple(one.bugs[0] for one in kept), config.bugs_per_combination, seed)
+        await self._keep(islice(combinations, 2 * num_combined), num_combined)
+
+    async def _keep(self, candidates: Iterator[BugSet], wanted: int) -> list[BugSet]:
+        """Try candidates in their order until `wanted` of them are tasks; those that are."""
+        kept: list[BugSet] = []
+        while len(kept) < wanted:
+            size = min(MAX_BATCH, 2 * (wanted - len(kept)))
+            batch = await asyncio.to_thread(lambda size: list(islice(candidates, size)), size)
+            if not batch:
                 break
-            outcomes = await asyncio.gather(*map(self._outcome, wave), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException) and not isinstance(outcome, _Dropped):
+            noticed = []
+            for outcome in await self.screening.screen(batch, self.pool):
+                self.counts["tried"] += 1
+                if isinstance(outcome, Dropped):
+                    self.counts[outcome.reason] += 1
+                else:
+                    noticed.append(outcome)
+            kept += await self._validated(noticed, wanted - len(kept))
+        return kept
+
+    async def _validated(self, noticed: list[Noticed], wanted: int) -> list[BugSet]:
+        """Validate in order, as many at once as the pool has sandboxes, until `wanted` are tasks."""
+        kept: list[BugSet] = []
+        left = list(noticed)
+        while left and len(kept) < wanted:
+            wave, left = left[: wanted - len(kept)], left[wanted - len(kept) :]
+            outcomes = await asyncio.gather(*map(self.validation.validate, wave), return_exceptions=True)
+            for one, outcome in zip(wave, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
                     raise outcome
-                counts["tried"] += 1
-                counts["kept" if isinstance(outcome, Task) else str(outcome)] += 1
-                if isinstance(outcome, Task):
-                    tasks.append(outcome)
-        return PackageTasksResult(tuple(tasks), dict(counts))
+                if isinstance(outcome, Validated):
+                    kept.append(one.bugs)
+                self._count(one.bugs, outcome)
+        self.counts["not needed"] += len(left)
+        return kept
 
-    async def _outcome(self, bug: CandidateBug) -> Task:
-        try:
-            run = await self._run_broken(bug)
-            return await self._make_task(bug, run, self._hidden_files(run))
-        except SandboxLostError as error:
-            raise _Dropped("the sandbox was lost") from error
-
-    async def _run_broken(self, bug: CandidateBug) -> SuiteRun:
-        async with self.pool.lease(self.whole_image, WORKDIR) as sandbox:
-            await sandbox.write_file(f"{WORKDIR}/{bug.path}", bug.after.encode())
-            return await run_suite(sandbox, self.baseline.command, self.baseline.timeout_s)
-
-    def _hidden_files(self, run: SuiteRun) -> tuple[str, ...]:
-        """Test files with tests that the bug breaks; raises _Dropped when it breaks none, or too much."""
-        if run.timed_out:
-            raise _Dropped("the suite did not end in time")
-        if run.unloadable - self.baseline.unloadable:
-            raise _Dropped("a test file could not be loaded")
-        if not run.status:
-            raise _Dropped("the suite crashed")
-        failing = self.baseline.passed - run.passed
-        if not failing:
-            raise _Dropped("no test noticed")
-        if len(failing) > self.config.max_failing_share * len(self.baseline.passed):
-            raise _Dropped("too many tests failed")
-        return tuple(sorted({_file_of(test) for test in failing}))
-
-    async def _make_task(self, bug: CandidateBug, run: SuiteRun, hidden: tuple[str, ...]) -> Task:
-        try:
-            hidden_texts = {path: self.tree.read(path).decode() for path in hidden}
-        except UnicodeDecodeError as error:
-            raise _Dropped("a hidden test file is not UTF-8 text") from error
-        digest = hashlib.sha256(f"{bug.path}\0{bug.after}".encode()).hexdigest()[:8]
-        instance_id = f"{self.tree.name}__{self.tree.version}.{bug.operator}__{digest}"
-        image = await asyncio.to_thread(self._build_image, instance_id, bug, hidden)
-        script = self._eval_script(hidden)
-        try:
-            fail_to_pass, pass_to_pass = await self._graded_tests(image, bug, hidden_texts, script)
-        except BaseException:
-            shutil.rmtree(self.images.path(image), ignore_errors=True)
-            raise
-        failing = self.baseline.passed - run.passed
-        messages = {test: run.messages.get(test, "") for test in failing}
-        problem = Problem(
-            instance_id=instance_id,
-            repo=self.tree.name,
-            base_commit="HEAD",
-            image=image,
-            workdir=WORKDIR,
-            problem_statement=issue_text(self.tree.name, bug, messages, self.seed),
-        )
-        oracle = Oracle(
-            instance_id=instance_id,
-            gold_patch=file_diff(bug.path, bug.after, bug.before),
-            test_patch="".join(file_diff(path, None, text) for path, text in hidden_texts.items()),
-            fail_to_pass=fail_to_pass,
-            pass_to_pass=pass_to_pass,
-            eval_script=script,
-            log_parser="parse_log_pytest",
-            timeout_s=max(MIN_GRADING_TIMEOUT_S, self.baseline.timeout_s),
-        )
-        raw = {key: value for key, value in asdict(bug).items() if key not in ("before", "after")}
-        return Task(problem, oracle, "package", "train", "python", self.tree.licence, json.dumps(raw))
-
-    def _build_image(self, name: str, bug: CandidateBug, hidden: tuple[str, ...]) -> str:
-        """The broken tree without its hidden test files."""
-        with tempfile.TemporaryDirectory(prefix="swe-master-package-") as folder:
-            broken = Path(folder, "tree")
-            shutil.copytree(self.tree.root, broken, symlinks=True)
-            (broken / bug.path).write_bytes(bug.after.encode())
-            for path in hidden:
-                (broken / path).unlink()
-            return self.images.add_tree(name, broken)
-
-    def _eval_script(self, hidden: tuple[str, ...]) -> str:
-        lines = [self.baseline.command.script(hidden)]
-        if self.config.test_packages:  # a patch must not bring its own pytest
-            lines.insert(0, f"git -c safe.directory='*' checkout -q HEAD -- {RUNTIME_FILE}\n")
-        return "".join(lines)
-
-    async def _graded_tests(
-        self, image: str, bug: CandidateBug, hidden_texts: dict[str, str], script: str
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """FAIL_TO_PASS and PASS_TO_PASS from the grading script itself, before and after the bug is undone."""
-        async with self.pool.lease(image, WORKDIR) as sandbox:
-            for path, text in hidden_texts.items():
-                await sandbox.write_file(f"{WORKDIR}/{path}", text.encode())
-            broken = await self._statuses(sandbox, script)
-            await sandbox.write_file(f"{WORKDIR}/{bug.path}", bug.before.encode())
-            fixed = await self._statuses(sandbox, script)
-        stable = {test for test in self.baseline.passed if fixed.get(test) == "PASSED"}
-        fail_to_pass = tuple(sorted(test for test in stable if broken.get(test) != "PASSED"))
-        pass_to_pass = tuple(sorted(test for test in stable if broken.get(test) == "PASSED"))
-        if not fail_to_pass:
-            raise _Dropped("the hidden tests alone do not notice")
-        if not pass_to_pass:
-            raise _Dropped("no hidden test passes with the bug")
-        return fail_to_pass, pass_to_pass
-
-    async def _statuses(self, sandbox: Sandbox, script: str) -> dict[str, str]:
-        result = await sandbox.run(f"cd {WORKDIR}\n{script}", self.baseline.timeout_s, max_output_bytes=MAX_LOG_BYTES)
-        if result.timed_out:
-            raise _Dropped("the hidden tests did not end in time")
-        return read_summary(result.output)[0]
-
-
-def _file_of(test: str) -> str:
-    return test.partition("::")[0]
+    def _count(self, bugs: BugSet, outcome: Validated | Dropped) -> None:
+        if isinstance(outcome, Dropped):
+            self.counts[outcome.reason] += 1
+            return
+        self.tasks.append(outcome.task)
+        self.counts["kept"] += 1
+        self.counts["kept, with several bugs"] += len(bugs.bugs) > 1
+        self.counts["tests left out as flaky with the bug"] += len(outcome.unstable)
+        self.issue_counts[outcome.issue_writer] += 1

@@ -1,0 +1,20 @@
+"""The grader of models' patches, for whoever makes tasks and must know that they grade (envpool.package_validation)."""
+
+from dataclasses import dataclass
+
+from envpool.package_validation import Verdict
+from envpool.patch import Patch
+from envpool.sandbox_pool import SandboxPool
+from envpool.task import Task
+from verifier.hidden_tests import run_hidden_tests
+
+
+@dataclass(frozen=True)
+class HiddenTestGrader:
+    """`run_hidden_tests` in sandboxes of `pool`, under the task's own deadline. Raises SandboxError."""
+
+    pool: SandboxPool
+
+    async def __call__(self, task: Task, diff: str) -> Verdict:
+        report = await run_hidden_tests(task, Patch(diff), self.pool, task.oracle.timeout_s)
+        return Verdict({test: status.value for test, status in report.status.items()}, report.resolved)
