@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from configs.grpo_config import GRPOConfig
 
+POLICY_LOSSES = ("clip_higher", "gspo", "cispo")
+"""The losses of trainers.losses.LOSSES that a GRPO stage can take (named here so that a check needs no torch)."""
+
 
 @dataclass(frozen=True)
 class LossSpec:
@@ -11,13 +14,15 @@ class LossSpec:
 
     name: str
     clip_low: float = 0.2
-    """clip_higher: the ratio is clipped below at 1 - clip_low."""
+    """Policy losses: the ratio is clipped below at 1 - clip_low."""
     clip_high: float = 0.28
-    """clip_higher: the ratio is clipped above at 1 + clip_high."""
+    """Policy losses: the ratio is clipped above at 1 + clip_high."""
     max_response_tokens: int = 512
-    """clip_higher: L_max, the constant every trajectory's token sum is divided by."""
+    """L_max, the constant every trajectory's token sum is divided by (aggregation seq-mean-token-sum-norm)."""
     context_loss_weight: float = 0.0
     """cross_entropy: weight of tokens the model did not write; its own tokens have weight 1."""
+    aggregation: str = "seq-mean-token-sum-norm"
+    """Policy losses: one of trainers.loss_aggregation.AGGREGATIONS."""
 
 
 def policy_loss_spec(config: GRPOConfig) -> LossSpec:
@@ -27,6 +32,7 @@ def policy_loss_spec(config: GRPOConfig) -> LossSpec:
         clip_low=config.clip_low,
         clip_high=config.clip_high,
         max_response_tokens=config.max_response_tokens,
+        aggregation=config.aggregation,
     )
 
 

@@ -7,12 +7,14 @@ STD_EPSILON = 1e-6
 
 
 def group_mean(rewards_G: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Reward minus the mean of the whole group.
+    """Reward minus the mean of the whole group; equal rewards (and a group of one) give exactly 0.
 
     >>> group_mean(np.array([1.0, 0.0])).tolist()
     [0.5, -0.5]
     """
-    return rewards_G - rewards_G.mean() if len(rewards_G) else np.zeros(0)
+    if len(rewards_G) <= 1 or np.ptp(rewards_G) == 0:
+        return np.zeros(len(rewards_G))
+    return rewards_G - rewards_G.mean()
 
 
 def group_mean_std(rewards_G: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

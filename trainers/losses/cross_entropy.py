@@ -30,7 +30,11 @@ class CrossEntropy:
         return float(self.weights(sample).sum(dtype=np.float64))
 
     def token_losses(
-        self, policy_logprobs: torch.Tensor, rollout_logprobs: torch.Tensor, advantages: torch.Tensor
+        self,
+        policy_logprobs: torch.Tensor,
+        rollout_logprobs: torch.Tensor,
+        advantages: torch.Tensor,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         return -policy_logprobs
 
@@ -40,6 +44,7 @@ class CrossEntropy:
         rollout_logprobs: torch.Tensor,
         advantages: torch.Tensor,
         loss_mask: torch.Tensor,
+        rows: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`assistant_loss`: cross entropy of the tokens the model has to write, nats per token."""
         return {"assistant_loss": -policy_logprobs}
