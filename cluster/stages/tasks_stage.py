@@ -17,6 +17,7 @@ from envpool.task import Task
 from envpool.task_file import TaskFileError, iter_tasks
 from envpool.task_rows import import_tasks
 from envpool.task_store import TaskStoreError, write_tasks
+from verifier.validation_grader import HiddenTestGrader
 
 
 async def make_tasks(context: StageContext) -> dict[str, Any]:
