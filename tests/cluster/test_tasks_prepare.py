@@ -1,18 +1,24 @@
 """`tasks prepare` from the command line, and prepared tasks in a run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from cluster.stage import StageError
-from cluster.stages.tasks_stage import imported_rows, prepared_tasks
+from cluster.progress_view import ProgressView
+from cluster.run_folder import RunFolder
+from cluster.stage import StageContext, StageError
+from cluster.stages.tasks_stage import imported_rows, make_tasks, prepared_tasks
 from cluster.tasks_prepare import knows_parser
+from configs.run_config import RunConfig
+from configs.tasks_config import MicroTasksConfig, TasksConfig
 from envpool.parser_names import SWEBENCH_PARSERS
 from envpool.task_file import iter_tasks
+from envpool.task_store import read_tasks
 from tests.envpool.row_examples import install_config, rebench_row, swe_row
 from tests.envpool.test_decontamination import EDITED, ISSUE, OTHER
 
@@ -118,3 +124,24 @@ def test_a_stage_takes_prepared_files_and_rows(tmp_path: Path, inputs: tuple[Pat
     assert [error.split(":")[0] for error in errors] == ["row a-3", "row a-4"]
     with pytest.raises(StageError, match=r"tasks\.prepared: .*none\.parquet: no such file; expected a file of"):
         prepared_tasks(tmp_path / "none.parquet")
+
+
+async def test_a_run_keeps_prepared_tasks_beside_its_own(tmp_path: Path, inputs: tuple[Path, Path]) -> None:
+    target = tmp_path / "train.parquet"
+    run("prepare", inputs[1], "--source", "swe_rebench", "--to", target)
+    micro = MicroTasksConfig(num_train=2, num_heldout=1)
+    tasks = TasksConfig(micro=micro, prepared=(str(target), str(inputs[0])), rows=str(inputs[1]))
+    record, folder = await made(tmp_path / "one", replace(tasks, rows=""))
+    assert record == {"micro_train": 2, "micro_heldout": 1, "prepared": 4}
+    kept = read_tasks(folder.tasks)
+    assert kept[3:] == [*iter_tasks(target), *iter_tasks(inputs[0])]
+    assert [task.split for task in kept[3:]] == ["train", "train", "train", "heldout"]
+    with pytest.raises(StageError, match="instance_id a-1 is used twice"):
+        await made(tmp_path / "two", tasks)
+
+
+async def made(root: Path, tasks: TasksConfig) -> tuple[dict[str, Any], RunFolder]:
+    config = RunConfig(runs_dir=str(root), tasks=tasks)
+    folder = RunFolder.create(config)
+    context = StageContext(config, folder, cast(Any, None), cast(Any, None), ProgressView())
+    return await make_tasks(context), folder

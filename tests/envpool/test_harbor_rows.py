@@ -41,7 +41,8 @@ def test_a_row_by_literal() -> None:
             test_patch="",
             fail_to_pass=("reward",),
             pass_to_pass=(),
-            eval_script="mkdir -p /logs/verifier\nrm -f /logs/verifier/reward.txt /logs/verifier/reward.json\nbash /tests/test.sh\n",
+            eval_script="mkdir -p /logs/verifier\nrm -f /logs/verifier/reward.txt /logs/verifier/reward.json\n"
+            "bash /tests/test.sh\n",
             log_parser="exit_code",
             timeout_s=90.5,
             hidden_files=(

@@ -18,7 +18,10 @@ from envpool.task_sources.r2e_gym_rows import EVAL_SCRIPT, HIDDEN, SET_UP
 from tests.envpool.row_examples import COMMIT, file_diff_record, r2e_row
 
 VERIFIED = Path(__file__).parents[3] / "shared/data/swe_master/tasks/test_swe_bench_verified_full_ip_demo.json"
-GOLD = "diff --git a/pkg/code.py b/pkg/code.py\n--- a/pkg/code.py\n+++ b/pkg/code.py\n@@ -7,2 +7,2 @@ def f():\n a = 1\n-b = 1\n+b = 2\n"
+GOLD = (
+    "diff --git a/pkg/code.py b/pkg/code.py\n--- a/pkg/code.py\n+++ b/pkg/code.py\n@@ -7,2 +7,2 @@ def f():\n"
+    " a = 1\n-b = 1\n+b = 2\n"
+)
 
 
 def test_a_row_by_literal() -> None:

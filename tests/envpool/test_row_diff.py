@@ -14,7 +14,10 @@ from envpool.row_diff import diff
 from envpool.unified_diff import file_diff
 from tests.envpool.row_examples import DIFF
 
-QUOTED = 'diff --git "a/caf\\303\\251.py" "b/caf\\303\\251.py"\n--- "a/caf\\303\\251.py"\n+++ "b/caf\\303\\251.py"\n@@ -1 +1 @@\n-x\n+y\n'
+QUOTED = (
+    'diff --git "a/caf\\303\\251.py" "b/caf\\303\\251.py"\n--- "a/caf\\303\\251.py"\n'
+    '+++ "b/caf\\303\\251.py"\n@@ -1 +1 @@\n-x\n+y\n'
+)
 IN_BODY = "diff --git a/x.sql b/x.sql\n--- a/x.sql\n+++ b/x.sql\n@@ -1,2 +1,2 @@\n--- /etc/passwd\n+++ ../up\n z\n"
 RENAME = "diff --git a/a.py b/{0}\nsimilarity index 100%\nrename from a.py\nrename to {0}\n"
 
@@ -39,7 +42,7 @@ def test_paths() -> None:
     ],
 )
 def test_paths_that_leave_the_repository_are_refused(value: str) -> None:
-    with pytest.raises(RowError, match="leaves the repository|not a unified diff"):
+    with pytest.raises(RowError, match=r"leaves the repository|not a unified diff"):
         diff({"instance_id": "x", "patch": value}, "patch")
 
 
@@ -51,7 +54,7 @@ def test_paths_that_leave_the_repository_are_refused(value: str) -> None:
     ],
 )
 def test_binary_parts_are_refused(part: str) -> None:
-    with pytest.raises(RowError, match="binary file|not a unified diff"):
+    with pytest.raises(RowError, match=r"binary file|not a unified diff"):
         diff({"instance_id": "x", "patch": DIFF.format("a.py") + part}, "patch")
 
 
@@ -78,7 +81,8 @@ def test_reversing_headers() -> None:
         "diff --git a/m.sh b/m.sh\nold mode 100644\nnew mode 100755\n"
     )
     backward = (
-        "diff --git a/n.py b/n.py\ndeleted file mode 100644\nindex 1234567..0000000\n--- a/n.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
+        "diff --git a/n.py b/n.py\ndeleted file mode 100644\nindex 1234567..0000000\n--- a/n.py\n+++ /dev/null\n"
+        "@@ -1 +0,0 @@\n-x\n"
         "\\ No newline at end of file\n"
         "diff --git a/m.sh b/m.sh\nold mode 100755\nnew mode 100644\n"
     )
@@ -90,7 +94,7 @@ def test_reversing_headers() -> None:
     "value", [RENAME.format("b.py"), DIFF.format("a.py").replace("+1 @@", "+1,4 @@"), DIFF.format("a.py").replace("-old", "?old")]
 )
 def test_what_cannot_be_reversed(value: str) -> None:
-    with pytest.raises(ValueError, match="cannot be reversed|number of lines|no diff line"):
+    with pytest.raises(ValueError, match=r"cannot be reversed|number of lines|no diff line"):
         reverse_diff(value)
 
 

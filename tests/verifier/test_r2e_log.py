@@ -35,7 +35,10 @@ def test_the_summary_by_literal() -> None:
 
 
 def test_tornado_prints_no_last_line() -> None:
-    log = "= short test summary info =\nPASSED tornado.test.web_test::WebTest::test_get\nFAILED tornado.test.web_test::WebTest::test_put\n"
+    log = (
+        "= short test summary info =\nPASSED tornado.test.web_test::WebTest::test_get\n"
+        "FAILED tornado.test.web_test::WebTest::test_put\n"
+    )
     assert parse_log_r2e(log) == {"WebTest.test_get": PASSED, "WebTest.test_put": FAILED}
 
 
