@@ -23,7 +23,7 @@ def funnel_chart(title: str, funnels: Sequence[SourceFunnel]) -> str:
     height = HEAD_PX + STEP_PX * len(steps) + 8
     x = Axis(0, max(totals[0], 1), NAMES_PX, CHART_WIDTH - NUMBERS_PX)
     svg = [
-        f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{escape(title)}">',
+        f'<svg class="wide" viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{escape(title)}">',
         f'<text class="t" x="14" y="20">{escape(title)}</text>',
         *_shifted_legend([funnel.source for funnel in parts_of]),
     ]

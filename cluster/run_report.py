@@ -20,6 +20,7 @@ body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1340px;padding:2
 h1{font-size:24px;margin:0}h2{font-size:18px;margin:32px 0 10px;border-bottom:1px solid #e3e7ee;padding-bottom:4px}
 p.s{color:#5c6675;margin:2px 0 14px}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(380px,1fr));gap:18px}
+@media(min-width:860px){.grid>:has(svg.wide){grid-column:span 2}}
 .grid>*{border:1px solid #e3e7ee;border-radius:8px;padding:6px}
 svg{width:100%;height:auto;display:block}svg .t{font:600 13px system-ui;fill:#1d2430}svg .a{font:10.5px system-ui;fill:#5c6675}
 svg .g{stroke:#e9edf3;stroke-width:1}.none{color:#5c6675;padding:16px}

@@ -2,7 +2,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cluster.svg_charts import Axis, Series, bar_chart, label_number, line_chart, ticks
+from cluster.funnel_chart import funnel_chart
+from cluster.svg_charts import PALETTE, Axis, Series, bar_chart, label_number, line_chart, standalone_svg, ticks
+from envpool.funnel import Funnel, SourceFunnel
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,48 @@ def test_bar_chart_heights_are_proportional() -> None:
 def test_charts_without_data_say_so() -> None:
     assert "nothing recorded" in line_chart("t", {"a": Series([])}, "x", "y")
     assert "nothing recorded" in bar_chart("t", [], "x", "y")
+
+
+# --- funnels
+
+
+def funnel(source: str, *rows: tuple[str, int, int]) -> SourceFunnel:
+    trajectories, tasks = (Funnel(tuple((row[0], row[column]) for row in rows)) for column in (1, 2))
+    return SourceFunnel(source, 9, trajectories, tasks)
+
+
+FUNNELS = [
+    funnel("gym", ("played", 30, 6), ("resolved", 10, 3)),
+    funnel("<smith>", ("played", 10, 2), ("resolved", 0, 0)),
+    funnel("idle", ("played", 0, 0), ("resolved", 0, 0)),
+    funnel("all", ("played", 40, 8), ("resolved", 10, 3)),
+]
+
+
+def test_funnel_bars_are_stacked_by_source_and_proportional() -> None:
+    root = ElementTree.fromstring(funnel_chart("Left <over>", FUNNELS))
+    bars = [bar for bar in root.findall("rect") if bar.get("fill") in PALETTE]
+    widths = [float(bar.get("width", "0")) for bar in bars]
+    assert len(bars) == 3  # two parts of the first step, one of the second
+    assert widths[0] == pytest.approx(3 * widths[1], abs=0.05)
+    assert widths[0] == pytest.approx(3 * widths[2], abs=0.05)
+    assert float(bars[1].get("x", "0")) == pytest.approx(float(bars[0].get("x", "0")) + widths[0], abs=0.05)
+    texts = [text for element in root.iter() if (text := element.text)]
+    assert texts[0] == "Left <over>"
+    assert {"40 from 8 tasks", "10 from 3 tasks", " −30", "gym", "<smith>"} <= set(texts)
+    assert "idle" not in texts
+
+
+def test_a_funnel_of_one_source_needs_no_legend_and_one_of_none_says_so() -> None:
+    texts = [element.text for element in ElementTree.fromstring(funnel_chart("t", FUNNELS[:1])).iter()]
+    assert "gym" not in texts
+    assert "nothing recorded" in funnel_chart("t", [])
+    assert "0 from 0 tasks" in funnel_chart("t", FUNNELS[2:3])
+
+
+def test_a_chart_of_its_own_brings_namespace_and_style() -> None:
+    root = ElementTree.fromstring(standalone_svg(funnel_chart("t", FUNNELS)))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "font" in (root[0].text or "")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        standalone_svg(funnel_chart("t", []))
