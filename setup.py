@@ -47,6 +47,7 @@ setup(
         "hub": ["datasets>=4"],
         "lsp": ["lsprotocol>=2025", "pygls>=2", "basedpyright>=1.40"],
         "dev": [
+            "atif>=1.8",
             "hypothesis>=6",
             "import-linter>=2",
             "mypy>=2",

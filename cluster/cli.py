@@ -213,6 +213,33 @@ def export(run: Run, to: Target = Path("export")) -> None:
 
 
 @app.command()
+def trajectories(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a file of another tool's trajectories with --from.")],
+    to: Annotated[Path, typer.Option(help="Folder, or a .jsonl file, to write.")],
+    form: Annotated[str, typer.Option("--format", help="atif, openai, r2e_gym, swe_agent or mini_swe_agent.")] = "atif",
+    origin: Annotated[str, typer.Option("--from", help="The format of SOURCE when it is a file.")] = "",
+    stage: Annotated[str, typer.Option(help="Which trajectories of the run: rollout, eval-sft, eval-grpo, ...")] = "rollout",
+) -> None:
+    """A run's trajectories in other tools' formats, or a file from one format to another.
+
+    swe-master trajectories runs/demo --format atif --to atif/
+    swe-master trajectories runs.jsonl --from r2e_gym --format mini_swe_agent --to mini/
+    """
+    from cluster.run_folder import RunFolder, RunFolderError
+    from cluster.trajectory_verbs import convert_trajectories, export_trajectories, trajectory_format
+
+    try:
+        target = trajectory_format(form)
+        if origin:
+            count = convert_trajectories(source, trajectory_format(origin), target, to)
+        else:
+            count = export_trajectories(RunFolder.open(source), stage, target, to)
+        print(f"{to}: {count} trajectories ({form})")
+    except (RunFolderError, OSError, ValueError) as error:
+        fail(str(error))
+
+
+@app.command()
 def grade(
     settings: Settings = None,
     trajectories: Annotated[Path | None, typer.Option(help="Recorded trajectories (R2E-Gym's JSONL) to grade again.")] = None,
