@@ -125,6 +125,8 @@ class DockerShell:
         with suppress(OSError):
             self._raw_socket.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
+            self._raw._response.close()  # docker hangs it there; the descriptor stays open until both are closed
+        with suppress(OSError):
             self._raw.close()
 
     async def kill_younger(self, age_s: float) -> None:
