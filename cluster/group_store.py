@@ -13,11 +13,9 @@ from envpool.trajectory_columns import read_scalars
 from envpool.trajectory_store import TrajectoryFileError, read_trajectories, write_trajectories
 from verifier.reward import Group, LostEpisode
 from verifier.score_columns import score_columns, scored_from_columns
-from verifier.trajectory_filter import NOT_RECORDED, TrajectoryFacts
+from verifier.trajectory_filter import TrajectoryFacts
 
 GROUPS_PER_SHARD = 8
-HISTORY_COLUMN = "num_history_reads"
-"""A score column that counts attempts to read the version history; stores without it are read too."""
 FACT_COLUMNS: dict[str, type] = {
     "instance_id": str,
     "sample_index": int,
@@ -28,6 +26,7 @@ FACT_COLUMNS: dict[str, type] = {
     "num_tokens": int,
     "num_missed_calls": int,
     "num_repeated_calls": int,
+    "num_history_reads": int,
 }
 OUTCOME_COLUMNS: dict[str, type] = {"instance_id": str, "resolved": bool}
 
@@ -120,18 +119,17 @@ def read_facts(folder: Path, mean_of: Callable[[str], float]) -> Iterator[Trajec
 
     Raises GroupStoreError for a damaged shard.
     """
-    for row in _scalar_rows(folder, FACT_COLUMNS | {HISTORY_COLUMN: float}, {HISTORY_COLUMN: NOT_RECORDED}):
+    for row in _scalar_rows(folder, FACT_COLUMNS):
         try:
             stop_reason = StopReason(row.pop("stop_reason"))
         except ValueError as error:
             raise GroupStoreError(f"{folder}: {row['instance_id']}: {error}") from error
-        row[HISTORY_COLUMN] = int(row[HISTORY_COLUMN])
         yield TrajectoryFacts(**row, stop_reason=stop_reason, task_mean=mean_of(row["instance_id"]))
 
 
 def read_outcomes(folder: Path) -> Iterator[tuple[str, bool]]:
     """(instance_id, resolved) of every trajectory in the complete shards. Raises GroupStoreError for a damaged shard."""
-    for row in _scalar_rows(folder, OUTCOME_COLUMNS, {}):
+    for row in _scalar_rows(folder, OUTCOME_COLUMNS):
         yield row["instance_id"], row["resolved"]
 
 
@@ -156,16 +154,14 @@ def read_shard_lines(path: Path) -> list[ShardLine]:
 def check_count(shard: Path, lines: list[ShardLine], num_rows: int) -> None:
     expected = sum(line.members for line in lines)
     if expected != num_rows:
-        raise GroupStoreError(
-            f"{shard} holds {num_rows} trajectories but its groups have {expected}: two runs' files are mixed"
-        )
+        raise GroupStoreError(f"{shard} holds {num_rows} trajectories but its groups have {expected}: two runs' files are mixed")
 
 
-def _scalar_rows(folder: Path, columns: dict[str, type], optional: dict[str, bool | float | str]) -> Iterator[dict[str, Any]]:
+def _scalar_rows(folder: Path, columns: dict[str, type]) -> Iterator[dict[str, Any]]:
     for lost_path, shard in complete_shards(folder):
         lines = read_shard_lines(lost_path)
         num_rows = 0
-        for row in _named(shard, lambda path: read_scalars(path, columns, optional)):
+        for row in _named(shard, lambda path: read_scalars(path, columns)):
             num_rows += 1
             yield row
         check_count(shard, lines, num_rows)

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from envpool.trajectory_store import DERIVED, Scalar, TrajectoryFileError, broken_file, open_trajectory_file
+from envpool.history_reads import reads_history
+from envpool.trajectory_store import DERIVED, TrajectoryFileError, broken_file, open_trajectory_file
 
 _TURN_PATH = "turns.list.element."
 _BATCH = 4096
@@ -39,30 +40,25 @@ class TrajectoryTexts:
     turns: tuple[TurnTexts, ...]
 
 
-def read_scalars(
-    path: Path, columns: Mapping[str, type], optional: Mapping[str, Scalar] | None = None
-) -> Iterator[dict[str, Any]]:
+def read_scalars(path: Path, columns: Mapping[str, type]) -> Iterator[dict[str, Any]]:
     """One dict per trajectory with the named columns, in the order written.
 
     `columns` gives each column's Python type (str, bool, float or int); those of `DERIVED` that an older file lacks are
-    computed from its turns' texts and lengths. `optional` gives what stands in for a column that the file lacks.
-    Raises FileNotFoundError, and TrajectoryFileError for a damaged file, a missing column, another type, or an empty cell.
+    computed from its turns' texts and lengths. Raises FileNotFoundError, and TrajectoryFileError for a damaged file, a missing
+    column, another type, or an empty cell.
     """
     with open_trajectory_file(path) as file:
         names = set(file.schema_arrow.names)
-        absent = {name: value for name, value in (optional or {}).items() if name not in names}
-        wanted = [name for name in columns if name not in absent]
-        computed = [name for name in wanted if name in DERIVED and name not in names]
-        stored = [name for name in wanted if name not in computed]
+        computed = [name for name in columns if name in DERIVED and name not in names]
+        stored = [name for name in columns if name not in computed]
         for name in stored:
             _check_type(path, file.schema_arrow, name, columns[name])
         try:
             if computed:
-                yield from _computed_scalars(path, file, stored, computed, absent)
+                yield from _computed_scalars(path, file, stored, computed)
                 return
             for batch in file.iter_batches(batch_size=_BATCH, columns=stored):
-                for row in _plain_rows(path, batch):
-                    yield row | absent
+                yield from _plain_rows(path, batch)
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             raise broken_file(path, error) from error
 
@@ -104,26 +100,22 @@ def _plain_rows(path: Path, batch: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _computed_scalars(
-    path: Path, file: Any, stored: Sequence[str], computed: Sequence[str], absent: dict[str, Scalar]
-) -> Iterator[dict[str, Any]]:
-    """The same for a file without the derived columns: reads each turn's texts and the lengths of its token lists."""
+def _computed_scalars(path: Path, file: Any, stored: Sequence[str], computed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The same for a file that lacks some derived columns: reads each turn's texts and the lengths of its token lists."""
     leaves = [_TURN_PATH + name for name in ("text", "action")]
     ids = [f"{_TURN_PATH}{name}.list.element" for name in ("context_ids", "completion_ids")]
     for index in range(file.num_row_groups):
         rows = _plain_rows(path, file.read_row_group(index, columns=list(stored)))
         nested = file.read_row_group(index, columns=[*leaves, *ids])["turns"].combine_chunks()
         turns = nested.flatten()
-        columns = {
-            "num_turns": np.ones(len(turns), np.int64),
-            "num_tokens": sum(_lengths(turns.field(name)) for name in ("context_ids", "completion_ids")),
-            "num_missed_calls": _numbers(pc.equal(turns.field("action"), "")),
-            "num_repeated_calls": _numbers(pc.match_substring_regex(turns.field("text"), _CALLS_AGAIN)),
-        }
         ends = np.cumsum(_lengths(nested))
-        sums = {name: _sums(columns[name], ends) for name in computed}
+        sums = {name: _sums(_COUNTS_PER_TURN[name](turns), ends) for name in computed}
         for place, row in enumerate(rows):
-            yield row | {name: int(sums[name][place]) for name in computed} | absent
+            yield row | {name: int(sums[name][place]) for name in computed}
+
+
+def _history_reads(turns: Any) -> Any:
+    return np.array([reads_history(action) for action in turns.field("action").to_pylist()], np.int64)
 
 
 def _lengths(lists: Any) -> Any:
@@ -138,3 +130,13 @@ def _sums(values: Any, ends: Any) -> Any:
     """The sums of consecutive parts that end before `ends`."""
     total = np.concatenate([[0], np.cumsum(values)])
     return np.diff(total[np.concatenate([[0], ends])])
+
+
+_COUNTS_PER_TURN: dict[str, Callable[[Any], Any]] = {
+    "num_turns": lambda turns: np.ones(len(turns), np.int64),
+    "num_tokens": lambda turns: _lengths(turns.field("context_ids")) + _lengths(turns.field("completion_ids")),
+    "num_missed_calls": lambda turns: _numbers(pc.equal(turns.field("action"), "")),
+    "num_repeated_calls": lambda turns: _numbers(pc.match_substring_regex(turns.field("text"), _CALLS_AGAIN)),
+    "num_history_reads": _history_reads,
+}
+"""For every derived column, what each turn adds to it."""

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from envpool.history_reads import num_history_reads
 from envpool.patch import Patch
 from envpool.trajectory import StopReason, Trajectory, Turn
 
@@ -45,8 +46,10 @@ _COLUMNS: dict[str, Any] = {
     "seconds": pa.float64(),
     "turns": pa.list_(_TURN),
 }
-DERIVED = {name: pa.int64() for name in ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls")}
-"""Columns that follow from the turns. A missed call is a turn without a tool call, a repeated call one with several."""
+_COUNTS = ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls", "num_history_reads")
+DERIVED = {name: pa.int64() for name in _COUNTS}
+"""Columns that follow from the turns. A missed call is a turn without a tool call, a repeated call one with several, a history
+read one that tries to look at the repository's history."""
 _CALL_OPENS = re.compile(r"<function=[ \t\r\n\f]*[A-Za-z_]")
 
 
@@ -115,13 +118,14 @@ def derived_counts(num_tokens: int, texts: Sequence[str], actions: Sequence[str]
     r"""The `DERIVED` columns of one trajectory.
 
     >>> derived_counts(7, ["look", "<function=submit>\n</function>"], ["", "<function=submit>\n</function>"])
-    {'num_turns': 2, 'num_tokens': 7, 'num_missed_calls': 1, 'num_repeated_calls': 0}
+    {'num_turns': 2, 'num_tokens': 7, 'num_missed_calls': 1, 'num_repeated_calls': 0, 'num_history_reads': 0}
     """
     return {
         "num_turns": len(actions),
         "num_tokens": num_tokens,
         "num_missed_calls": sum(not action for action in actions),
         "num_repeated_calls": sum(_calls_again(text) for text in texts),
+        "num_history_reads": num_history_reads(actions),
     }
 
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from configs.curate_config import CurateConfig
 from envpool.trajectory import StopReason
 
-NOT_RECORDED = -1
-
 
 class TrajectoryFilterError(ValueError):
-    """A filter that does not exist or cannot act on this data; one line."""
+    """A filter that does not exist, or limits that leave nothing; one line."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class TrajectoryFacts:
     """What is known of a stored trajectory without decoding its turns.
 
     `task_mean` is the mean reward of the task's attempts, NaN when there are no statistics or they are in conflict.
-    `num_history_reads` counts attempts to read the version history, NOT_RECORDED where nobody counted.
+    `num_history_reads` counts tool calls that try to read the version history.
     """
 
     instance_id: str
@@ -33,12 +31,8 @@ class TrajectoryFacts:
     num_tokens: int
     num_missed_calls: int
     num_repeated_calls: int
+    num_history_reads: int
     task_mean: float = float("nan")
-    num_history_reads: int = NOT_RECORDED
-
-    @property
-    def name(self) -> str:
-        return f"{self.instance_id} sample {self.sample_index}"
 
 
 @dataclass(frozen=True)
@@ -107,9 +101,7 @@ def within_turns(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
 
 
 def no_history_reads(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
-    """Never tried to read the version history. Raises TrajectoryFilterError where nobody counted."""
-    if facts.num_history_reads == NOT_RECORDED:
-        raise TrajectoryFilterError(f"no_history_reads: {facts.name} has no such count; play it again or leave the filter out")
+    """Never tried to read the version history."""
     return facts.num_history_reads == 0
 
 

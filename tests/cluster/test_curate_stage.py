@@ -147,7 +147,6 @@ def test_the_picture_and_the_report_show_the_funnel(tmp_path: Path) -> None:
         ({"max_per_task": -1}, "max_per_task=-1"),
         ({"heldout_share": 1.5}, r"heldout_share=1\.5"),
         ({"statistics": ("none.jsonl",)}, r"none\.jsonl: cannot be read"),
-        ({"filters": ("no_history_reads",)}, "no_history_reads: a sample 0 has no such count"),
         ({"filters": ("within_tokens",), "max_tokens": 1}, "curation left no trajectory"),
     ],
 )

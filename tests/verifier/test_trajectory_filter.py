@@ -8,7 +8,6 @@ import pytest
 from configs.curate_config import CurateConfig
 from envpool.trajectory import StopReason
 from verifier.trajectory_filter import (
-    NOT_RECORDED,
     TRAJECTORY_FILTERS,
     FilterLimits,
     TrajectoryFacts,
@@ -18,7 +17,7 @@ from verifier.trajectory_filter import (
 )
 
 LIMITS = FilterLimits(mean_low=1e-7, mean_high=0.9999999, tokens_below=81_920, max_turns=100)
-GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 0, 0, task_mean=0.5, num_history_reads=0)
+GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 0, 0, 0, task_mean=0.5)
 
 CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
     "resolved": [({"resolved": True}, True), ({"resolved": False}, False)],
@@ -62,12 +61,6 @@ def test_a_filter_judges_its_own_fact_only(name: str) -> None:
         assert keep(changed, LIMITS) is expected
         others = [other for other in TRAJECTORY_FILTERS if set(CASES[other][0][0]).isdisjoint(change)]
         assert all(TRAJECTORY_FILTERS[other](changed, LIMITS) for other in others)
-
-
-def test_history_reads_that_nobody_counted_are_not_taken_for_none() -> None:
-    uncounted = replace(GOOD, num_history_reads=NOT_RECORDED)
-    with pytest.raises(TrajectoryFilterError, match="no_history_reads: a sample 0 has no such count"):
-        TRAJECTORY_FILTERS["no_history_reads"](uncounted, LIMITS)
 
 
 def test_limits_follow_the_configuration() -> None:
