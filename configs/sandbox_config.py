@@ -14,11 +14,17 @@ class SandboxConfig:
     start_timeout_s: float = 60.0
     """Deadline for starting one sandbox."""
     memory_mib: int = 1024
-    """Memory limit of one sandbox (Docker; rlimit where the process backend can)."""
+    """Memory limit of one sandbox (process backend: by control group where it may make one, else of each process)."""
     pids: int = 256
-    """Process limit of one sandbox."""
+    """Process limit of one sandbox (process backend: where it may make control groups)."""
     cpus: float = 1.0
-    """CPU limit of one sandbox (Docker)."""
+    """CPU limit of one sandbox (Docker; process backend where it may make control groups)."""
+    max_file_mib: int = 4096
+    """Largest file that a command can write."""
+    flood_mib: int = 64
+    """A command that prints more than this is stopped (exit code 137, output marked as truncated)."""
+    docker_runtime: str = ""
+    """OCI runtime of the Docker engine, e.g. runsc for gVisor; empty means the engine's default."""
     docker_host: str = ""
     """Engine address; empty means DOCKER_HOST, the default socket, or .docker-local."""
     base_image: str = "swe-master-base"

@@ -50,17 +50,29 @@ class ContainedPaths:
         root, parts = self.locate(path)
         if not parts:
             raise IsADirectoryError(f"{path} is a directory")
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _descend(root, parts[:-1], make_parents)
         try:
-            for part in parts[:-1]:
-                if make_parents:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                os.close(folder)
-                folder = below
             # O_NONBLOCK: opening a named pipe must not wait for its other end
             return os.open(parts[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def open_folder(self, path: str) -> int:
+        """A descriptor of a folder. NotADirectoryError."""
+        return _descend(*self.locate(path), make=False)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those above it; one that exists is left as it is."""
+        os.close(_descend(*self.locate(path), make=True))
+
+    def make_link(self, path: str, target: str) -> None:
+        """Make a symlink, in place of a file or link of that name. `target` is not looked at: only the sandbox follows it."""
+        parent, _, name = path.rpartition("/")
+        folder = _descend(*self.locate(parent or "/"), make=True)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            os.symlink(target, name, dir_fd=folder)
         finally:
             os.close(folder)
 
@@ -75,3 +87,18 @@ class ContainedPaths:
             return PurePosixPath(os.readlink(self._mounts[mount] / inside.relative_to(mount)))
         except OSError:
             return None  # no link, or nothing there
+
+
+def _descend(root: Path, parts: tuple[str, ...], make: bool) -> int:
+    """A descriptor of the folder `parts` below `root`, none of them a symlink by the time it is opened."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts:
+        try:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder

@@ -1,6 +1,6 @@
 """A sandbox in the hands of one user, for as long as the lease runs."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import DiskFullError, EngineLostError, SandboxError, SandboxLostError, means_disk_full
@@ -47,6 +47,21 @@ class LeasedSandbox:
             if isinstance(error, SandboxError) or not means_disk_full(error):
                 raise
             raise DiskFullError(f"{path} cannot be written: no space is left where sandboxes lie; free some") from error
+
+    async def put_tar(self, folder: str, chunks: AsyncIterable[bytes], max_bytes: int = 1 << 30) -> None:
+        self._check()
+        try:
+            await self._sandbox.put_tar(folder, chunks, max_bytes)
+        except SandboxLostError as error:
+            raise await self._as_lost(error) from error
+
+    async def get_tar(self, path: str, max_bytes: int = 1 << 30) -> AsyncIterator[bytes]:
+        self._check()
+        try:
+            async for chunk in self._sandbox.get_tar(path, max_bytes):
+                yield chunk
+        except SandboxLostError as error:
+            raise await self._as_lost(error) from error
 
     def take_back(self, why: SandboxLostError) -> None:
         """From now on every call raises `why`, or what was the cause of an earlier loss."""

@@ -89,10 +89,10 @@ class LocalShell:
                 await self._ready(pipe.fileno(), write=True)
 
     async def wait(self, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self._process.poll() is None:
-                    await asyncio.sleep(ENDING_POLL_S)
+        for _ in range(int(timeout_s / ENDING_POLL_S)):
+            if self._process.poll() is not None:
+                return
+            await asyncio.sleep(ENDING_POLL_S)
 
     async def kill_younger(self, age_s: float) -> None:
         shell = children_of(self._init_pid)[:1] if self._init_pid > 0 else []

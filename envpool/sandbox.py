@@ -1,5 +1,6 @@
 """What a sandbox can do, whatever runs it: the one interface between agent, grader and container engine."""
 
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,16 @@ class Sandbox(Protocol):
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Replace a file, making parent folders. Paths that leave the sandbox raise PermissionError."""
+        ...
+
+    async def put_tar(self, folder: str, chunks: AsyncIterable[bytes], max_bytes: int = 1 << 30) -> None:
+        """Unpack an uncompressed tar stream below `folder`, which is made if needed; files of the same names are replaced.
+        TransferTooLargeError, PermissionError (a member or the folder leads elsewhere, or is a device), ValueError (no tar)."""
+        ...
+
+    def get_tar(self, path: str, max_bytes: int = 1 << 30) -> AsyncIterator[bytes]:
+        """A file or folder as a tar stream, its last component the top name; links are kept as links. Unpack it with
+        `tar_stream.unpack_tar` only. FileNotFoundError, PermissionError, TransferTooLargeError (while it streams)."""
         ...
 
     async def close(self) -> None:

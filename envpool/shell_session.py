@@ -10,8 +10,9 @@ prints, be it the frame itself, cannot change its exit code. (A process of the s
 /proc or ptrace: what must be trusted runs in a sandbox where no untrusted command ran before.)
 
 A command can end the shell (`exit 3`): the trap says where it stood, the stream says with which exit code, and a new shell
-starts there. At the deadline, and after too many bytes of output, everything born since the command began is killed; a shell that still does not
-answer is replaced. The streams are the backend's: pipes of a local process, or the hijacked stream of `docker exec`.
+starts there. At the deadline, and after too many bytes of output, everything born since the command began is killed; a shell
+that still does not answer is replaced. The streams are the backend's: pipes of a local process, or the hijacked stream of
+`docker exec`.
 """
 
 import asyncio

@@ -10,15 +10,16 @@ import secrets
 import shlex
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from configs.sandbox_config import SandboxConfig
+from envpool.container_options import ENVIRONMENT, TASK, host_options
 from envpool.docker_engine import ENGINE_ERRORS, connect
 from envpool.docker_shell import DockerShell
 from envpool.image_cache import BASE_REF, FolderImages
@@ -31,7 +32,8 @@ from envpool.sandbox_errors import (
     SandboxUnavailableError,
 )
 from envpool.sandbox_reaper import EXPIRES, LEASE, OWNER, Lease, reap_containers
-from envpool.shell_session import ShellSession
+from envpool.shell_session import FLOOD_BYTES, ShellSession
+from envpool.tar_stream import CHUNK_BYTES, MAX_TAR_BYTES, bounded, checked_members, spooled
 
 DOCKER_PREFIX = "docker:"
 ENGINE_THREADS = 8  # engine calls at once: cold starts are bound by the engine, more of them only wait there
@@ -45,10 +47,12 @@ NOT_FILE, NOT_FOUND, IS_DIRECTORY = 21, 22, 23
 class DockerSandbox:
     """One running container with a shell in it. Files go through the shell (1 to 2 ms), large ones as an archive (50 ms)."""
 
-    def __init__(self, client: Any, call: Callable[..., Any], container: str, workdir: str, held: set[str]) -> None:
+    def __init__(
+        self, client: Any, call: Callable[..., Any], container: str, workdir: str, held: set[str], flood_bytes: int = FLOOD_BYTES
+    ) -> None:
         self._held = held  # names of containers that the reaper leaves alone
         self._client, self._call, self.container, self._workdir = client, call, container, workdir
-        self._session = ShellSession(self._open_shell, workdir, "ulimit -c 0")
+        self._session = ShellSession(self._open_shell, workdir, flood_bytes=flood_bytes)
         self._closing = asyncio.Lock()
         self.closed = False
 
@@ -80,7 +84,7 @@ class DockerSandbox:
         self._check_open()
         full = self._full(path)
         if len(data) > INLINE_BYTES:
-            return await self._put(full, data)
+            return await self._put("/", _archive({full.lstrip("/"): data}))
         name, folder = shlex.quote(full), shlex.quote(posixpath.dirname(full))
         text = base64.encodebytes(data).decode("ascii")
         script = (
@@ -90,6 +94,36 @@ class DockerSandbox:
         result = await self._session.run(script, FILE_S, 4096)
         if result.exit_code != 0 or result.timed_out:
             raise _file_error(path, result.exit_code)
+
+    async def put_tar(self, folder: str, chunks: AsyncIterable[bytes], max_bytes: int = MAX_TAR_BYTES) -> None:
+        self._check_open()
+        full = self._full(folder)
+        with await spooled(chunks, max_bytes) as file:
+            await asyncio.to_thread(checked_members, file)
+            made = await self._session.run(f"(mkdir -p -- {shlex.quote(full)})", FILE_S, 4096)
+            if made.exit_code != 0:
+                raise PermissionError(f"{folder} cannot be made: {made.decoded().output.strip()}")
+            await self._put(full, file)
+
+    async def get_tar(self, path: str, max_bytes: int = MAX_TAR_BYTES) -> AsyncIterator[bytes]:
+        self._check_open()
+        try:
+            stream, _ = await self._call(self._client.get_archive, self.container, self._full(path), CHUNK_BYTES)
+        except NotFound as error:
+            if "no such container" in str(error).lower():
+                raise SandboxLostError(f"container {self.container} is gone: {error}") from error
+            raise FileNotFoundError(f"{path} does not exist") from error
+        except APIError as error:
+            raise PermissionError(f"{path} cannot be read: {error.explanation}") from error
+        try:
+            async for chunk in bounded(self._pulled(stream), max_bytes):
+                yield chunk
+        finally:
+            await self._call(stream.close)
+
+    async def _pulled(self, stream: Iterator[bytes]) -> AsyncIterator[bytes]:
+        while chunk := await self._call(next, stream, b""):
+            yield chunk
 
     async def close(self) -> None:
         self.closed = True
@@ -103,13 +137,13 @@ class DockerSandbox:
                 with suppress(SandboxLostError):  # the container is gone, as it should be
                     await self._session.close()
 
-    async def _put(self, full: str, data: bytes) -> None:
+    async def _put(self, folder: str, archive: bytes | IO[bytes]) -> None:
         try:
-            await self._call(self._client.put_archive, self.container, "/", _archive({full.lstrip("/"): data}))
+            await self._call(self._client.put_archive, self.container, folder, archive)
         except NotFound as error:
             raise SandboxLostError(f"container {self.container} is gone: {error}") from error
         except APIError as error:
-            raise PermissionError(f"{full} cannot be written: {error.explanation}") from error
+            raise PermissionError(f"{folder} cannot be written: {error.explanation}") from error
 
     async def _open_shell(self) -> DockerShell:
         return await DockerShell.start(self._client, self._call, self.container, self._workdir)
@@ -145,7 +179,7 @@ class DockerBackend:
         name = f"swe-master-{re.sub(r'[^A-Za-z0-9_.-]', '-', self._owner)}-{secrets.token_hex(6)}"
         self._held.add(name)
         creating = self._threads.submit(self._create, name, image, workdir)
-        sandbox = DockerSandbox(self._client, self._call, name, workdir, self._held)
+        sandbox = DockerSandbox(self._client, self._call, name, workdir, self._held, self._config.flood_mib << 20)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 await asyncio.wrap_future(creating)
@@ -199,22 +233,18 @@ class DockerBackend:
             reference, tree = image.removeprefix(DOCKER_PREFIX), None
         else:
             reference, tree = self._config.base_image, self._images.path(image)
-        config = self._config
-        host_config = self._client.create_host_config(
-            network_mode="none",
-            mem_limit=f"{config.memory_mib}m",
-            memswap_limit=f"{config.memory_mib}m",
-            pids_limit=config.pids,
-            nano_cpus=int(config.cpus * 1e9),
-            security_opt=["no-new-privileges"],
-            cap_drop=["ALL"],
-            init=True,
-            log_config={"type": "none"},
-        )
+        host_config = self._client.create_host_config(**host_options(self._config))
         labels = {OWNER: self._owner, LEASE: str(Lease.mine(next(self._numbers))), EXPIRES: str(int(time.time()) + LIFE_S)}
+        labels[TASK] = image
         try:
             self._client.create_container(
-                reference, entrypoint=["sleep"], command=[str(LIFE_S)], name=name, labels=labels, host_config=host_config
+                reference,
+                entrypoint=["sleep"],
+                command=[str(LIFE_S)],
+                name=name,
+                labels=labels,
+                environment=ENVIRONMENT,
+                host_config=host_config,
             )
         except ImageNotFound as error:
             what = "run: make docker-local" if tree is not None else f"run: docker pull {reference}"

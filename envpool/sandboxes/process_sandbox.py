@@ -1,4 +1,14 @@
-"""Sandboxes as processes of this machine: in bubblewrap's namespaces where that works, else without isolation."""
+"""Sandboxes as processes of this machine: in bubblewrap's namespaces where that works, else without isolation.
+
+With bubblewrap a sandbox has user, pid, mount, network, IPC and UTS namespaces of its own, no capability, no network, its own
+copy of the image's folder, /tmp and a small /dev/shm; all else that it sees is read-only. Control groups bound its memory,
+processes and CPU where this process may make them (usually as root).
+
+What it does not isolate: the kernel is shared and no system-call filter is applied; the machine's programs and libraries under
+/usr can be read; the disk is shared and only a single file's size is bounded; without control groups memory is bounded per
+process only and the number of processes not at all. Without bubblewrap nothing is isolated: a command is a process of this
+user. For code that must be held back take sandbox.backend=docker, on gVisor where the engine has it (docs/sandboxes.md).
+"""
 
 import asyncio
 import logging
@@ -9,21 +19,26 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from configs.sandbox_config import SandboxConfig
 from envpool.contained_path import ContainedPaths
+from envpool.control_groups import ControlGroup, GroupLimits, limited_controllers, remove_empty_groups
 from envpool.image_cache import FolderImages
 from envpool.local_shell import MARKER, LocalShell
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxError, SandboxLostError, SandboxStartError, SandboxUnavailableError
 from envpool.sandbox_reaper import reap_folders, remove_folder, sandbox_folder
-from envpool.shell_session import ShellSession
+from envpool.shell_session import FLOOD_BYTES, ShellSession
+from envpool.tar_stream import MAX_TAR_BYTES, chunks_of, get_members, put_members, spooled
 
 logger = logging.getLogger(__name__)
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHM_BYTES = 64 << 20
 SYSTEM_FILES = ("/etc/alternatives", "/etc/passwd", "/etc/group", "/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/localtime")
 
 
@@ -37,7 +52,8 @@ def interpreter_root() -> str | None:
 def environment() -> tuple[tuple[str, str], ...]:
     """All that a sandbox's shell finds in its environment, HOME apart."""
     root = interpreter_root()
-    return (("PATH", SYSTEM_PATH if root is None else f"{SYSTEM_PATH}:{root}/bin"), ("LANG", "C.UTF-8"))
+    path = SYSTEM_PATH if root is None else f"{SYSTEM_PATH}:{root}/bin"
+    return (("PATH", path), ("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"))
 
 
 @cache
@@ -50,8 +66,9 @@ def shell_command() -> tuple[str, ...]:
 @cache
 def bubblewrap_options() -> tuple[str, ...]:
     """The options that are the same for every sandbox: namespaces, environment, read-only system folders."""
-    options = ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--unshare-user-try", "--unshare-pid"]
-    options += ["--unshare-net", "--unshare-ipc", "--unshare-uts", "--clearenv", "--setenv", "HOME", "/tmp"]
+    options = ["--die-with-parent", "--new-session", "--cap-drop", "ALL", *user_namespace_options(), "--unshare-pid"]
+    options += ["--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--clearenv"]
+    options += ["--setenv", "HOME", "/tmp"]
     for name, value in environment():
         options += ["--setenv", name, value]
     for folder in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"):
@@ -62,13 +79,37 @@ def bubblewrap_options() -> tuple[str, ...]:
     for name in SYSTEM_FILES:
         options += ["--ro-bind-try", name, name]
     root = interpreter_root()
-    return (*options, *(("--ro-bind", root, root) if root else ()), "--proc", "/proc", "--dev", "/dev")
+    options += [*(("--ro-bind", root, root) if root else ()), "--proc", "/proc", "--dev", "/dev"]
+    if bubblewrap_knows("--size"):
+        options += ["--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]
+    return (*options, "--remount-ro", "/dev")
+
+
+@cache
+def bubblewrap_knows(option: str) -> bool:
+    """Whether this version of bwrap has an option."""
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, timeout=20, check=False)
+        return option in done.stdout.split()
+    return False
+
+
+@cache
+def user_namespace_options() -> tuple[str, ...]:
+    """A user namespace in which no other can be made, where kernel and version allow it."""
+    strict = ("--unshare-user", "--disable-userns")
+    if bubblewrap_knows("--disable-userns"):
+        with suppress(OSError, subprocess.SubprocessError):
+            if subprocess.run(["bwrap", *strict, "--ro-bind", "/", "/", "true"], capture_output=True, timeout=20).returncode == 0:
+                return strict
+    return ("--unshare-user-try",)
 
 
 def bubblewrap_command(tree: Path, tmp: Path, workdir: str) -> list[str]:
     """bwrap and its options for one sandbox: `tree` at `workdir` and `tmp` at /tmp are all that can be written."""
     bwrap = shutil.which("bwrap") or "bwrap"
-    return [bwrap, *bubblewrap_options(), "--bind", str(tmp), "/tmp", "--bind", str(tree), workdir, "--chdir", workdir]
+    places = ["--bind", str(tmp), "/tmp", "--bind", str(tree), workdir, "--remount-ro", "/", "--chdir", workdir]
+    return [bwrap, *bubblewrap_options(), *places]
 
 
 @cache
@@ -93,6 +134,16 @@ def warn_plain() -> None:
     )
 
 
+@cache
+def warn_unlimited(limited: tuple[str, ...]) -> None:
+    """Say once per process what no control group bounds."""
+    logger.warning(
+        "process sandboxes: control groups bound %s here; memory is bounded per process, and commands may start any number of "
+        "processes (run as root, or delegate a control group)",
+        ", ".join(limited) or "nothing",
+    )
+
+
 class ProcessSandbox:
     """One copy of an image's tree with a shell in it. `folder` is private to it and holds `tree` and `tmp`.
 
@@ -100,12 +151,16 @@ class ProcessSandbox:
     are exchanged, so that `cat /testbed/a.py` works in both forms.
     """
 
-    def __init__(self, folder: Path, workdir: str, isolated: bool, prelude: str, held: set[Path]) -> None:
+    def __init__(
+        self, folder: Path, workdir: str, isolated: bool, prelude: str, held: set[Path], flood_bytes: int = FLOOD_BYTES
+    ) -> None:
         self._folder, self._workdir, self._isolated = folder, workdir, isolated
         self._paths = ContainedPaths(workdir, {workdir: folder / "tree", "/tmp": folder / "tmp"})
-        self._session = ShellSession(self._open_shell, workdir if isolated else str(folder / "tree"), prelude)
+        first_cwd = workdir if isolated else str(folder / "tree")
+        self._session = ShellSession(self._open_shell, first_cwd, prelude, flood_bytes)
         self._workdir_in_text = re.compile(rf"(?<![\w./-]){re.escape(workdir)}(?![\w-])")
         self._closing = asyncio.Lock()
+        self._group = ControlGroup(folder.name)
         self._held = held  # folders that the reaper leaves alone
         self.closed = False
 
@@ -113,8 +168,9 @@ class ProcessSandbox:
     def workdir(self) -> str:
         return self._workdir
 
-    async def open(self) -> None:
-        """Start the shell."""
+    async def open(self, limits: GroupLimits) -> None:
+        """Start the shell within `limits`."""
+        self._group.make(limits)
         await self._session.open()
 
     async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
@@ -152,6 +208,16 @@ class ProcessSandbox:
             os.ftruncate(descriptor, 0)
             file.write(data)
 
+    async def put_tar(self, folder: str, chunks: AsyncIterable[bytes], max_bytes: int = MAX_TAR_BYTES) -> None:
+        self._check_open()
+        with await spooled(chunks, max_bytes) as file:
+            await asyncio.to_thread(put_members, self._paths, folder, file)
+
+    async def get_tar(self, path: str, max_bytes: int = MAX_TAR_BYTES) -> AsyncIterator[bytes]:
+        self._check_open()
+        async for chunk in chunks_of(lambda file: get_members(self._paths, path, file, max_bytes)):
+            yield chunk
+
     async def close(self) -> None:
         self.closed = True
         async with self._closing:
@@ -163,6 +229,7 @@ class ProcessSandbox:
                 logger.warning("the shell in %s could not be ended: %s", self._folder, error)
             finally:
                 await asyncio.to_thread(remove_tree, self._folder)
+                self._group.remove()
                 self._held.discard(self._folder)
 
     def _check_open(self) -> None:
@@ -174,10 +241,10 @@ class ProcessSandbox:
         try:
             if self._isolated:
                 command = [*bubblewrap_command(tree, tmp, self._workdir), *shell_command()]
-                return await LocalShell.start(command, tree, {}, marker=None)
+                return await LocalShell.start(self._group.joined(command), tree, {}, marker=None)
             marker = self._folder.name
             variables = {**dict(environment()), "HOME": str(tmp), "TMPDIR": str(tmp), MARKER: marker}
-            return await LocalShell.start(list(shell_command()), tree, variables, marker)
+            return await LocalShell.start(self._group.joined(list(shell_command())), tree, variables, marker)
         except OSError as error:
             raise SandboxLostError(f"no shell can be started in {self._folder}: {error}") from error
 
@@ -198,15 +265,17 @@ class ProcessBackend:
         if self._isolated is None:
             self._isolated = await asyncio.to_thread(self._choose_isolation)
             await asyncio.to_thread(reap_folders, self._owner)
+            remove_empty_groups(f"swe-master-{self._owner}-", {folder.name for folder in self._folders})
         source = self._images.path(image)
         folder = sandbox_folder(self._owner, self._folders)
-        sandbox = ProcessSandbox(folder, workdir, self._isolated, self._prelude(), self._folders)
+        sandbox = ProcessSandbox(folder, workdir, self._isolated, self._prelude(), self._folders, self._config.flood_mib << 20)
         self._open.add(sandbox)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 await asyncio.to_thread(copy_tree, source, folder / "tree")
                 (folder / "tmp").mkdir()
-                await sandbox.open()
+                config = self._config
+                await sandbox.open(GroupLimits(config.memory_mib, config.pids, config.cpus))
         except BaseException as error:
             await self._discard(sandbox)
             if isinstance(error, TimeoutError | OSError) and not isinstance(error, SandboxError):
@@ -239,11 +308,15 @@ class ProcessBackend:
             raise SandboxUnavailableError("sandbox.isolation=bubblewrap, but bwrap is missing or may not make namespaces here")
         if not isolated:
             warn_plain()
+        elif len(limited_controllers()) < 3:
+            warn_unlimited(limited_controllers())
         return isolated
 
     def _prelude(self) -> str:
         # RLIMIT_DATA: private memory of one process. RLIMIT_NPROC counts a whole user, so it is left alone.
-        return f"ulimit -c 0; ulimit -d {self._config.memory_mib * 1024} 2>/dev/null || :"
+        # -f counts blocks of 512 bytes in sh and of 1024 in bash: sh is twice as strict.
+        memory_kib, file_kib = self._config.memory_mib * 1024, self._config.max_file_mib * 1024
+        return f"ulimit -c 0; ulimit -d {memory_kib} 2>/dev/null; ulimit -f {file_kib} 2>/dev/null || :"
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -1,12 +1,15 @@
 """A sandbox for tests: files in memory, commands answered from a script. It fails loudly when the script has no answer."""
 
+import io
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+import tarfile
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 
 from configs.sandbox_config import SandboxConfig
 from envpool.image_cache import FolderImages
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxLostError
+from envpool.tar_stream import MAX_TAR_BYTES, bounded, checked_members, one_chunk, spooled
 
 Script = Mapping[str, ExecResult | Sequence[ExecResult]] | Callable[[str], ExecResult]
 
@@ -70,6 +73,31 @@ class ScriptedSandbox:
         if not full.startswith((f"{self._workdir}/", "/tmp/")):
             raise PermissionError(f"{path} is outside the sandbox's own folders")
         self.files[full] = data
+
+    async def put_tar(self, folder: str, chunks: AsyncIterable[bytes], max_bytes: int = MAX_TAR_BYTES) -> None:
+        self._check_open()
+        with await spooled(chunks, max_bytes) as file:
+            members = checked_members(file)
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in members:
+                    content = archive.extractfile(member) if member.isreg() else None
+                    if content is not None:
+                        await self.write_file(f"{folder}/{member.name}", content.read())
+
+    async def get_tar(self, path: str, max_bytes: int = MAX_TAR_BYTES) -> AsyncIterator[bytes]:
+        self._check_open()
+        full = self._full(path)
+        chosen = {known: data for known, data in self.files.items() if known == full or known.startswith(f"{full}/")}
+        if not chosen:
+            raise FileNotFoundError(f"{path} does not exist")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for known, data in sorted(chosen.items()):
+                member = tarfile.TarInfo(posixpath.basename(full) + known.removeprefix(full))
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        async for chunk in bounded(one_chunk(packed.getvalue()), max_bytes):
+            yield chunk
 
     async def close(self) -> None:
         self.closed = True

@@ -90,7 +90,7 @@ async def test_limits_and_isolation(sandbox: DockerSandbox, monkeypatch: pytest.
 @pytest.mark.docker
 async def test_environment_is_the_images(sandbox: DockerSandbox) -> None:
     names = {line.split("=")[0] for line in (await sandbox.run("env", 20)).output.splitlines()}
-    assert names <= {"PATH", "HOME", "LANG", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert names <= {"PATH", "HOME", "LANG", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_", "PYTHONDONTWRITEBYTECODE"}
 
 
 @pytest.mark.docker
