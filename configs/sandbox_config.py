@@ -11,6 +11,8 @@ class SandboxConfig:
     """Process backend: auto (bubblewrap where installed, else none with a warning), bubblewrap, none."""
     num_sandboxes: int = 16
     """Sandboxes leased at once on one node; more wait."""
+    num_warm: int = 4
+    """Sandboxes started ahead for the tasks that come next, beside the leased ones; 0: none."""
     start_timeout_s: float = 60.0
     """Deadline for starting one sandbox."""
     memory_mib: int = 1024

@@ -1,6 +1,7 @@
 """Play a task several times at once, grade what came out, and say what it is worth: one `Group`."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from configs.verifier_config import VerifierConfig
 from envpool.chat_format import ChatFormat
 from envpool.episode import run_episode
 from envpool.policy import Generate, PolicyError
-from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError
+from envpool.sandbox_errors import LeaseExpiredError, SandboxError, retry_rule
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandbox_preparation import prepare_for_agent
 from envpool.task import Task
@@ -103,7 +104,7 @@ class _Player:
                 self.on_turn(sample_index, index, turn)
 
         task = self.task
-        async with self.pool.lease(task.problem.image, task.problem.workdir) as sandbox:
+        async with self.pool.lease(task.problem.image, task.problem.workdir, group=task.instance_id) as sandbox:
             try:
                 async with asyncio.timeout(self.rollout.lease_s):
                     await prepare_for_agent(sandbox, task.problem.image, task.preparation, task.instance_id)
@@ -120,7 +121,7 @@ class _Player:
                         on_turn=on_turn,
                     )
             except TimeoutError as error:
-                raise SandboxLostError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
+                raise LeaseExpiredError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
 
     async def _graded(self, trajectory: Trajectory) -> GradedPatch:
         timeout_s = min(self.verifier.grading_timeout_s, self.task.oracle.timeout_s)
@@ -134,14 +135,16 @@ class _Player:
         return await self.cache.graded(self.task.instance_id, trajectory.patch, grade)
 
     async def _retried(self, attempt: Callable[[], Awaitable[Result]], what: str) -> Result:
-        """Run `attempt` until it works; what cannot get better (no image, a broken task) is raised at once."""
-        for tries_left in range(self.rollout.infra_retries, -1, -1):
+        """Run `attempt` until it works, at most as often as its error's retry rule and `infra_retries` allow."""
+        for failures in itertools.count(1):
             try:
                 return await attempt()
-            except (ImageMissingError, BrokenTaskError):
+            except BrokenTaskError:
                 raise
             except (SandboxError, PolicyError) as error:
-                logger.warning("%s: %s broke (%s tries left): %s", self.task.instance_id, what, tries_left, error)
-                if tries_left == 0:
+                rule = retry_rule(error)
+                logger.warning("%s: %s broke (time %s, retry: %s): %s", self.task.instance_id, what, failures, rule.value, error)
+                if not rule.allows(failures, self.rollout.infra_retries):
                     raise
+                await asyncio.sleep(rule.pause_s(failures))
         raise AssertionError("unreachable: the last try returns or raises")
