@@ -129,8 +129,15 @@ class LearnerGroup:
 
     async def token_logprobs(self, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """Log-prob of every token of every sample, in the order of `samples`; the first token's is 0."""
-        shares = self._shares("token_logprobs", samples)
-        arguments = [("token_logprobs", [samples[index] for index in share]) for share in shares]
+        return await self._logprobs("token_logprobs", samples)
+
+    async def reference_logprobs(self, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        """As `token_logprobs`, under the weights that the training began with; every rank then holds a frozen copy of them."""
+        return await self._logprobs("reference_logprobs", samples)
+
+    async def _logprobs(self, method: str, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        shares = self._shares(method, samples)
+        arguments = [(method, [samples[index] for index in share]) for share in shares]
         answers = await self._all("call", arguments, self._config.step_timeout_s)
         found = {index: row for share, rows in zip(shares, answers, strict=True) for index, row in zip(share, rows, strict=True)}
         return [found[index] for index in range(len(samples))]

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from cluster.metric_sinks import read_metrics
 from cluster.stage import StageContext
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
@@ -27,10 +30,17 @@ class TrainingRun:
 
     @classmethod
     async def begin(
-        cls, context: StageContext, stage: str, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int
+        cls,
+        context: StageContext,
+        stage: str,
+        model: Path,
+        optimizer: OptimizerConfig,
+        learner: LearnerConfig,
+        num_steps: int,
+        updates_per_step: int = 1,
     ) -> "TrainingRun":
         """The learner with the stage's newest checkpoint, or with `model` when there is none."""
-        group = await context.fleet.learner(model, optimizer, learner, num_steps)
+        group = await context.fleet.learner(model, optimizer, learner, num_steps * updates_per_step)
         found = latest_checkpoint(context.folder.checkpoints(stage))
         if found is None:
             return cls(context, stage, group, 0, num_steps)
@@ -42,6 +52,16 @@ class TrainingRun:
         started = time.monotonic()
         metrics: dict[str, float] = await self._learner.train_step(samples, loss)
         return {**metrics, "time/train_s": time.monotonic() - started}
+
+    async def token_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        """Of every token under the learner's present weights."""
+        logprobs: list[npt.NDArray[np.float32]] = await self._learner.token_logprobs(samples)
+        return logprobs
+
+    async def reference_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        """Of every token under the weights that the stage began with."""
+        logprobs: list[npt.NDArray[np.float32]] = await self._learner.reference_logprobs(samples)
+        return logprobs
 
     async def sync_weights(self, version: int) -> float:
         """Give the engines the learner's weights; returns the seconds it took."""

@@ -1,6 +1,18 @@
 """How patches are graded and rewarded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RewardRuleConfig:
+    """What one way to end an episode is worth; see verifier.rewards."""
+
+    graded: bool = True
+    """The hidden tests decide; False: the reward is 0."""
+    factor: float | str = 1.0
+    """What a resolved issue is worth: a number, or `alpha` (truncated_factor)."""
+    train: bool = True
+    """False masks the loss of the whole trajectory and leaves it out of its group's baseline."""
 
 
 @dataclass(frozen=True)
@@ -11,6 +23,16 @@ class VerifierConfig:
     """Reward table, one of verifier.rewards.REWARDS: swe_master, deepswe, swe_world, outcome."""
     truncated_factor: float = 0.5
     """alpha: credit of a correct work tree that was not submitted (SWE-Master: 0.5)."""
+    reward_rules: dict[str, RewardRuleConfig] = field(default_factory=dict)
+    """Rows that replace the table's, by stop reason: submitted, max_turns, max_tokens, deadline."""
+    truncated_schedule: str = "constant"
+    """alpha in GRPO: constant, linear (from truncated_factor to truncated_factor_end), or measured_share."""
+    truncated_factor_end: float = 0.5
+    """linear: alpha from step truncated_steps on; measured_share: alpha is at most this."""
+    truncated_steps: int = 50
+    """linear: steps of the way."""
+    truncated_window: int = 64
+    """measured_share: alpha is the share of correct ones among so many last truncated episodes."""
     collect_context: bool = True
     """Keep what a scorer may see of each graded patch (touched files, visible tests); world-model and tts need it."""
     protect_test_setup: bool = True

@@ -21,7 +21,7 @@ from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.hidden_tests import BrokenTaskError, grade_patch
 from verifier.observed_run import observed_run
 from verifier.reward import Group, LostEpisode, ScoredTrajectory
-from verifier.rewards import REWARDS, compute_reward
+from verifier.rewards import compute_reward, reward_table
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -91,7 +91,7 @@ class _Player:
             return LostEpisode(sample_index, f"{type(error).__name__}: {error}")
         report = graded.report
         reward = compute_reward(
-            REWARDS[self.verifier.reward], trajectory.stop_reason, report.resolved, self.verifier.truncated_factor
+            reward_table(self.verifier), trajectory.stop_reason, report.resolved, self.verifier.truncated_factor
         )
         # The grade is shared by all episodes with this patch; what each of them observed is its own.
         context = graded.context and replace(graded.context, observed=observed_run(trajectory))

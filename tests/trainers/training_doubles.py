@@ -11,6 +11,7 @@ from trainers.loss_spec import LossSpec
 from trainers.losses import LOSSES
 from trainers.packing import pack
 from trainers.pretrained_lm import PretrainedLM
+from trainers.token_rows import token_rows
 from trainers.train_sample import TrainSample
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
 
@@ -74,7 +75,8 @@ def loss_and_gradient(
     model.zero_grad(set_to_none=True)
     total = 0.0
     for batch in pack(samples, tokens_per_micro_batch, loss.weights):
-        token_losses = loss.token_losses(model(batch), batch.rollout_logprobs, batch.advantages)
+        rows = token_rows(batch.predicted, batch.lengths)
+        token_losses = loss.token_losses(model(batch), batch.rollout_logprobs, batch.advantages, rows)
         value = (token_losses * batch.weights).sum() / normaliser
         value.backward()
         total += float(value.detach())

@@ -1,15 +1,17 @@
 """Reward tables as data: for each reason an episode may end, whether its outcome counts, how much, and whether it trains.
 
-To add one: write a dict of four `RewardRule`s here and name it in `REWARDS`. Infrastructure failures have no row: such an
-episode is a `LostEpisode`, in neither loss nor baseline.
+To add one: write a dict with a `RewardRule` per stop reason here and name it in `REWARDS`; a run may replace single rows
+(verifier.reward_rules). Infrastructure failures have no row: such an episode is played again, and when that fails too it is a
+`LostEpisode`, in neither loss nor baseline, and counted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from configs.verifier_config import VerifierConfig
 from envpool.trajectory import StopReason
-from verifier.reward import Reward
+from verifier.reward import Group, Reward
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,28 @@ REWARDS: dict[str, RewardTable] = {
 }
 
 
+def reward_table(config: VerifierConfig) -> RewardTable:
+    """The configured table with its replaced rows. Raises ValueError that names an unknown table, stop reason or factor."""
+    if config.reward not in REWARDS:
+        raise ValueError(f"verifier.reward={config.reward}: no such table; one of {', '.join(REWARDS)}")
+    table = dict(REWARDS[config.reward])
+    for name, row in config.reward_rules.items():
+        if name not in {reason.value for reason in StopReason}:
+            known = ", ".join(reason.value for reason in StopReason)
+            raise ValueError(f"verifier.reward_rules.{name}: no such stop reason; one of {known}")
+        table[StopReason(name)] = RewardRule(row.graded, _factor(name, row.factor), row.train)
+    return table
+
+
+def _factor(name: str, factor: float | str) -> float | Literal["alpha"]:
+    if factor == "alpha":
+        return "alpha"
+    try:
+        return float(factor)
+    except ValueError as error:
+        raise ValueError(f"verifier.reward_rules.{name}.factor={factor}: give a number or alpha") from error
+
+
 def compute_reward(table: RewardTable, stop_reason: StopReason, resolved: bool, truncated_factor: float) -> Reward:
     """The reward of one trajectory; `parts` holds the outcome (0 or 1) and the factor it was multiplied with.
 
@@ -52,3 +76,15 @@ def compute_reward(table: RewardTable, stop_reason: StopReason, resolved: bool, 
     factor = truncated_factor if rule.factor == "alpha" else rule.factor
     outcome = float(resolved)
     return Reward(value=outcome * factor if rule.graded else 0.0, parts={"outcome": outcome, "factor": factor}, train=rule.train)
+
+
+def reshaped(group: Group, table: RewardTable, truncated_factor: float) -> Group:
+    """The group with its rewards computed again under this alpha; lost members stay lost.
+
+    A resolved member that was cut short, alpha 0.5 -> 0.25: reward 0.5 -> 0.25.
+    """
+    members = tuple(
+        replace(member, reward=compute_reward(table, member.trajectory.stop_reason, member.resolved, truncated_factor))
+        for member in group.members
+    )
+    return replace(group, members=members)
