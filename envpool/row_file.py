@@ -85,15 +85,22 @@ def _parquet_rows(path: Path) -> Iterator[ReadRow]:
     position = 0
     try:
         for batch in iter_parquet_batches(path):
-            for index in range(batch.num_rows):
-                yield position, _parquet_row(position, batch, index)
+            for row in _batch_rows(batch, position):
+                yield position, row
                 position += 1
     except ParquetFileError as error:
         raise RowFileError(str(error)) from error
 
 
-def _parquet_row(position: int, batch: Any, index: int) -> dict[str, Any] | RowError:
-    """One row of a batch; a text that is not UTF-8 spoils its own row only."""
+def _batch_rows(batch: Any, first: int) -> list[dict[str, Any] | RowError]:
+    """The rows of a batch; a text that is not UTF-8 spoils its own row only."""
+    try:
+        return list(batch.to_pylist())
+    except ValueError:
+        return [_parquet_row(batch, index, first + index) for index in range(batch.num_rows)]
+
+
+def _parquet_row(batch: Any, index: int, position: int) -> dict[str, Any] | RowError:
     try:
         row: dict[str, Any] = batch.slice(index, 1).to_pylist()[0]
     except ValueError:
