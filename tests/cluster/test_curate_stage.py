@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from xml.etree import ElementTree
@@ -18,13 +19,22 @@ from cluster.metric_sinks import MetricSinks
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
 from cluster.run_report import write_report
+from cluster.sft_export import system_text
 from cluster.stage import StageContext, StageError
 from cluster.stages.curate_stage import curate
 from cluster.stages.sft_stage import curated_samples
 from configs.curate_config import CurateConfig
 from configs.run_config import RunConfig
+from configs.tasks_config import MicroTasksConfig
+from envpool.chat_sample import sample_of_trajectory
+from envpool.micro_tasks import generate_micro_tasks
 from envpool.patch import Patch
+from envpool.problem import Problem
+from envpool.prompt import PROMPTS, build_messages, document_tools
+from envpool.task_store import write_tasks
+from envpool.tools import TOOLS
 from envpool.trajectory import StopReason, Trajectory, Turn
+from envpool.trajectory_columns import TrajectoryTexts
 from envpool.trajectory_store import DERIVED
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
 
@@ -285,3 +295,61 @@ def test_difficulty_totals_by_command_line(tmp_path: Path) -> None:
     }
     assert (total["rows"], total["mixed"], total["conflicting_keys"], total["histogram"][-1]) == (4, 2, 2, 1)
     assert "x.jsonl" in invoke("difficulty", tmp_path / "x.jsonl")[1]
+
+
+# --- sources and prompts
+
+
+def test_sources_come_from_the_task_set_and_statistics_join_by_commit(tmp_path: Path) -> None:
+    statistics = tmp_path / "stats.jsonl"
+    statistics.write_text('{"instance_id_or_commit_hash": "c0ffee", "reward_mean": 0.25}\n')
+    context = stored(tmp_path, statistics=(str(statistics),), filters=("resolved", "mixed_results"))
+    micro = [one.task for one in generate_micro_tasks(MicroTasksConfig(num_train=3, num_heldout=1), 0)]
+    renamed = [
+        replace(
+            task,
+            problem=replace(task.problem, instance_id=name, base_commit=commit),
+            oracle=replace(task.oracle, instance_id=name),
+            source=source,
+            split=split,
+        )
+        for task, (name, commit, source, split) in zip(
+            micro,
+            [
+                ("a", "c0ffee", "gym", "train"),
+                ("b", "beef", "gym", "train"),
+                ("unplayed", "x", "smith", "train"),
+                ("h", "y", "gym", "heldout"),
+            ],
+            strict=True,
+        )
+    ]
+    write_tasks(context.folder.tasks, renamed)
+    record = run(context)
+    assert pairs(context) == [["a", 0], ["a", 2]]
+    funnels = {row["source"]: (row["available"], row["trajectories"]) for row in record["funnels"]}
+    assert funnels["gym"] == (2, (("played", 5), ("resolved", 4), ("mixed_results", 2), ("distinct", 2)))
+    assert funnels["unknown"][0] == 0
+    assert funnels["smith"] == (1, (("played", 0), ("resolved", 0), ("mixed_results", 0), ("distinct", 0)))
+    assert record["statistics"]["tasks_without"] == 3
+
+
+def test_a_damaged_task_set_is_named(tmp_path: Path) -> None:
+    context = stored(tmp_path)
+    context.folder.tasks.mkdir(exist_ok=True)
+    (context.folder.tasks / "oracles.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StageError, match=r"curate: .*tasks: cannot read the tasks' sources"):
+        run(context)
+
+
+def test_the_full_prompts_system_message_is_told_apart() -> None:
+    tools = document_tools(TOOLS)
+    system = system_text(PROMPTS["full"].system, tools)
+    assert system.startswith("You are a software engineer")
+    assert tools in system
+    problem = Problem("a", "r", "HEAD", "folder:a", "/testbed", "It breaks.")
+    prompt = "\n\n".join(message.content for message in build_messages(PROMPTS["full"], problem, TOOLS, 10))
+    sample = sample_of_trajectory(TrajectoryTexts("a", 0, "t", prompt, ()), (), system)
+    assert [message.role for message in sample.messages] == ["system", "user"]
+    assert sample.messages[1].content.startswith("The repository is in /testbed.")
+    assert system_text("In {workdir}.", tools) == ""
