@@ -20,6 +20,8 @@ from actors.ray_calls import arrives, cause_of, make_actor
 from configs.run_config import RunConfig
 from envpool.chat_format import ChatFormat, load_chat_format
 from envpool.endpoint_policy import EndpointPolicy
+from envpool.episode_replay import ReplayedGroup, journalled_group
+from envpool.image_affinity import choose_node
 from envpool.image_cache import FolderImages
 from envpool.policy import Generate, PolicyError
 from envpool.sandbox_errors import SandboxUnavailableError
@@ -73,6 +75,7 @@ class RolloutWorker:
         self._config = RunConfig()
         self._pool: SandboxPool | None = None
         self._journal: TurnJournal | None = None
+        self._journal_path: Path | None = None
         self._policies: dict[str, Generate] = {}
 
     async def start(self, config: RunConfig, model_dir: str, images_root: str, journal_path: str, owner: str) -> None:
@@ -84,8 +87,10 @@ class RolloutWorker:
         self._config = config
         self._chat = load_chat_format(Path(model_dir))
         backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(Path(images_root)), owner)
-        self._pool = SandboxPool(backend, config.sandbox.num_sandboxes, rollout.lease_s)
-        self._journal = TurnJournal(Path(journal_path)) if journal_path else None
+        sandbox = config.sandbox
+        self._pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
+        self._journal_path = Path(journal_path) if journal_path else None
+        self._journal = TurnJournal(self._journal_path) if self._journal_path else None
         self._cache = GradeCache()
         self._slots = EpisodeSlots(rollout.concurrency)
         self._policies = scripted_policies(self._chat)
@@ -96,10 +101,14 @@ class RolloutWorker:
         """Engines for the policy named `engine`."""
         self._policies["engine"] = RoutedGenerate(handles, self._config.engine.request_timeout_s)
 
-    async def play_group(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
+    async def play_group(
+        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False
+    ) -> Group:
         """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
 
-        Raises PolicyError for a policy that is not there.
+        `resume`: go on where the journals of this run show that a dead worker stood. While the group waits for its turn, its
+        sandboxes are started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when this
+        node's engine is away and took the whole group with it.
         """
         if self._pool is None:
             raise SandboxUnavailableError("the rollout worker is not started")
@@ -108,15 +117,20 @@ class RolloutWorker:
 
         def on_turn(sample_index: int, turn_index: int, turn: Turn) -> None:
             if self._journal is not None:
-                self._journal.append(task.instance_id, sample_index, turn_index, turn)
+                self._journal.append(task.instance_id, sample_index, turn_index, turn, seed)
 
+        generate = self._policies[policy]
+        if resume:
+            generate = await asyncio.to_thread(self._resumed, task.instance_id, group_size, seed, generate)
+        pool = self._pool
+        pool.prefetch(task.problem.image, task.problem.workdir, group_size)
         async with self._slots.take(group_size):
-            return await play_group(
+            group = await play_group(
                 task,
                 group_size=group_size,
-                generate=self._policies[policy],
+                generate=generate,
                 policy_name=policy,
-                pool=self._pool,
+                pool=pool,
                 chat=self._chat,
                 rollout=self._config.rollout,
                 verifier=self._config.verifier,
@@ -125,13 +139,23 @@ class RolloutWorker:
                 cache=self._cache,
                 on_turn=on_turn,
             )
+        if pool.engine_is_down and not group.members:
+            raise SandboxUnavailableError(f"the sandbox engine of this node is away; {task.instance_id} was not played")
+        return group
+
+    def _resumed(self, instance_id: str, group_size: int, seed: int, generate: Generate) -> Generate:
+        if self._journal_path is None:
+            return generate
+        journals = sorted(self._journal_path.parent.glob("*.jsonl"))
+        return ReplayedGroup(journalled_group(journals, instance_id, group_size, seed), instance_id, seed, generate)
 
     async def stats(self) -> dict[str, int]:
-        """Sandboxes `started`, `lost`, `active`; patches `graded` and answered from the cache (`shared`)."""
+        """Sandboxes `started`, `lost`, `active`, leases that found a warm one (`warm_hits`), leftovers `swept` up; patches
+        `graded` and answered from the cache (`shared`)."""
         if self._pool is None:
             return {}
         cache = self._cache
-        counts = {"started": self._pool.started, "lost": self._pool.lost, "active": self._pool.active}
+        counts = {name: getattr(self._pool, name) for name in ("started", "lost", "active", "warm_hits", "swept")}
         return {**counts, "graded": cache.num_graded, "shared": cache.num_shared}
 
     async def is_started(self) -> bool:
@@ -188,25 +212,33 @@ class RolloutWorkers:
         await asyncio.gather(*(arrives(handle.connect.remote(engine_handles)) for handle in self.handles))
 
     async def play_group(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
-        """One group, on the worker with the fewest episodes. Await many of these at once; workers bound what really runs.
+        """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
+        workers bound what really runs.
 
-        A group whose worker died is played again from the start. Cancelling this ends its episodes and sandboxes.
-        Raises SandboxUnavailableError when workers keep dying, PolicyError for an unknown policy.
+        A group whose worker died goes on from the journalled turns; one whose node lost its sandbox engine is played on
+        another. Cancelling this ends its episodes and sandboxes. Raises SandboxUnavailableError when workers keep dying or
+        no node has an engine, PolicyError for an unknown policy.
         """
+        avoid: set[int] = set()
+        resume, why = False, "died"
         for _ in range(GROUP_TRIES):
-            index = min(range(len(self.handles)), key=lambda index: self._load[index])
+            index = choose_node(task.problem.image, self._load, group_size, avoid)
             self._load[index] += group_size
             try:
-                return await self._play_on(index, (task, policy, group_size, temperature, seed))
+                return await self._play_on(index, (task, policy, group_size, temperature, seed, resume))
             except RayActorError:
+                resume = True
                 await self._revive(index)
             except RayError as error:
                 if isinstance(error, PolicyError):
                     raise PolicyError(cause_of(error)) from error
-                raise
+                if not isinstance(error, SandboxUnavailableError):
+                    raise
+                avoid.add(index)
+                why = cause_of(error)
             finally:
                 self._load[index] -= group_size
-        raise SandboxUnavailableError(f"rollout workers died {GROUP_TRIES} times while playing {task.instance_id}")
+        raise SandboxUnavailableError(f"{task.instance_id} failed on {GROUP_TRIES} rollout workers; the last one: {why}")
 
     async def stats(self) -> list[dict[str, int]]:
         """Each worker's `stats`."""

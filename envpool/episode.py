@@ -18,7 +18,7 @@ from envpool.prompt import PROMPTS, PromptTemplate, budget_line, build_messages
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
 from envpool.tool import Observation, Tool, ToolLimits, call_tool
-from envpool.tools import select_tools
+from envpool.tools import open_tools
 from envpool.trajectory import StopReason, Trajectory, Turn
 
 TOOL_GRACE_S = 15.0
@@ -44,13 +44,13 @@ async def run_episode(
     """Play the problem once and return the record; `on_turn(index, turn)` sees every finished turn.
 
     Whatever the agent does ends in a Trajectory whose patch is the work tree at the end. Raises SandboxError and
-    PolicyError when sandbox or engine broke, ValueError for an unknown prompt or tool name in the configuration.
+    PolicyError when sandbox or engine broke, ValueError for a prompt or tool that the configuration names in vain.
     """
     started = clock()
-    player = _Player(problem, sandbox, generate, chat, config, sample_index, temperature, seed, started, clock)
-    template = player.template
-    messages = build_messages(template, problem, player.tools, config.max_turns)
-    stop_reason = await player.play(messages, on_turn)
+    async with open_tools(config) as tools:
+        player = _Player(problem, sandbox, generate, chat, config, tools, sample_index, temperature, seed, started, clock)
+        messages = build_messages(player.template, problem, tools, config.max_turns)
+        stop_reason = await player.play(messages, on_turn)
     patch = await extract_patch(sandbox, max(config.tool_timeout_s, PATCH_TIMEOUT_S))
     return Trajectory(
         instance_id=problem.instance_id,
@@ -62,6 +62,15 @@ async def run_episode(
         stop_reason=stop_reason,
         seconds=clock() - started,
     )
+
+
+def session_id(instance_id: str, sample_index: int, seed: int) -> str:
+    """What all requests of one episode carry.
+
+    >>> session_id("demo-1", 2, 7)
+    'demo-1/2/7'
+    """
+    return f"{instance_id}/{sample_index}/{seed}"
 
 
 def turn_seed(seed: int, instance_id: str, sample_index: int, turn: int) -> int:
@@ -83,6 +92,7 @@ class _Player:
     generate: Generate
     chat: ChatFormat
     config: EpisodeConfig
+    tools: dict[str, Tool]
     sample_index: int
     temperature: float
     seed: int
@@ -90,13 +100,11 @@ class _Player:
     clock: Callable[[], float]
     turns: list[Turn] = field(default_factory=list)
     template: PromptTemplate = field(init=False)
-    tools: dict[str, Tool] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.config.prompt not in PROMPTS:
             raise ValueError(f"no such prompt {self.config.prompt!r}; known: {', '.join(PROMPTS)}")
         self.template = PROMPTS[self.config.prompt]
-        self.tools = select_tools(self.config.tools)
 
     async def play(self, messages: tuple[Message, ...], on_turn: Callable[[int, Turn], None] | None) -> StopReason:
         """Turn after turn until something ends the episode."""
@@ -141,7 +149,7 @@ class _Player:
     async def complete(self, messages: tuple[Message, ...], prompt: IntArray, tokens_left: int, index: int) -> Completion | None:
         """One completion; None when the episode's time ran out first. Raises PolicyError."""
         request = GenerateRequest(
-            session_id=f"{self.problem.instance_id}/{self.sample_index}/{self.seed}",
+            session_id=session_id(self.problem.instance_id, self.sample_index, self.seed),
             messages=messages,
             prompt_ids=prompt,
             max_tokens=min(self.config.max_tokens_per_turn, tokens_left),

@@ -13,12 +13,14 @@ from envpool.trajectory import Turn
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """One turn of one episode. A retried episode writes its turns again; the later entry of a turn counts."""
+    """One turn of one episode. A retried episode writes its turns again; the later entry of a turn counts. `seed` is the
+    group's: it tells one playing of a task from another."""
 
     instance_id: str
     sample_index: int
     turn_index: int
     turn: Turn
+    seed: int = 0
 
 
 class TurnJournal:
@@ -32,9 +34,10 @@ class TurnJournal:
         self._file = path.open("ab+", buffering=0)
         self._file.truncate(_whole_lines_end(self._file))
 
-    def append(self, instance_id: str, sample_index: int, turn_index: int, turn: Turn) -> None:
+    def append(self, instance_id: str, sample_index: int, turn_index: int, turn: Turn, seed: int = 0) -> None:
         """Write one turn. Log-probs that are NaN become null."""
-        record = {"instance_id": instance_id, "sample_index": sample_index, "turn_index": turn_index, **_turn_record(turn)}
+        which = {"instance_id": instance_id, "sample_index": sample_index, "turn_index": turn_index, "seed": seed}
+        record = {**which, **_turn_record(turn)}
         self._file.write(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
 
     def close(self) -> None:
@@ -86,7 +89,7 @@ def _entry(record: dict[str, Any]) -> JournalEntry:
         generate_s=record["generate_s"],
         tool_s=record["tool_s"],
     )
-    return JournalEntry(record["instance_id"], record["sample_index"], record["turn_index"], turn)
+    return JournalEntry(record["instance_id"], record["sample_index"], record["turn_index"], turn, record.get("seed", 0))
 
 
 def _whole_lines_end(file: Any) -> int:
