@@ -5,12 +5,15 @@
 Everything runs as in the stage `tasks`: process sandboxes, the real grader. Each task was noticed by the package's own tests,
 failed twice more with its bugs alone in a fresh sandbox, and was resolved by its gold patch there. Images and tasks go to
 a temporary folder, or to --keep FOLDER (as images/ and tasks.parquet of a run folder have them).
+
+Both wall and CPU seconds (of this process and all it started) are given: on a busy machine only the second says something.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -43,9 +46,9 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
     )
     tasks: list[Task] = []
     rows = []
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), cpu_seconds()
     for source in arguments.sources:
-        started, load = time.monotonic(), os.getloadavg()[0]
+        started, cpu_started, load = time.monotonic(), cpu_seconds(), os.getloadavg()[0]
         pool = SandboxPool(ProcessBackend(SandboxConfig(), images, "benchmark"), config.concurrency, LEASE_S)
         try:
             result = await make_package_tasks(source, images, pool, config, HiddenTestGrader(pool), arguments.seed)
@@ -56,7 +59,8 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
             await pool.close()
         seconds = time.monotonic() - started
         tasks += result.tasks
-        rows.append(source_row(source, result, seconds, pool.started) | {"load_before": round(load, 2)})
+        used = {"cpu_seconds": round(cpu_seconds() - cpu_started, 1), "load_before": round(load, 2)}
+        rows.append(source_row(source, result, seconds, pool.started) | used)
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     write_tasks(folder / "tasks.parquet", tasks)
     total_s = time.monotonic() - began
@@ -64,6 +68,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         "sources": rows,
         "tasks": len(tasks),
         "seconds": round(total_s, 1),
+        "cpu_seconds": round(cpu_seconds() - cpu_began, 1),
         "tasks_per_minute": round(60 * len(tasks) / total_s, 1),
         "difficulty": dict(Counter(task.difficulty for task in tasks)),
         "operators": dict(Counter(operator for task in tasks for operator in operators_of(task))),
@@ -83,6 +88,12 @@ def source_row(source: Path, result: PackageTasksResult, seconds: float, sandbox
         "flaky_tests": len(result.flaky),
         "sandboxes": sandboxes,
     }
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its descendants that have ended and were waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def operators_of(task: Task) -> list[str]:
@@ -108,7 +119,10 @@ def main(words: list[str]) -> None:
     arguments = arguments_of(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="swe-master-benchmark-") as folder:
-        report = asyncio.run(measure(arguments, arguments.keep or Path(folder)))
+        try:
+            report = asyncio.run(measure(arguments, arguments.keep or Path(folder)))
+        except KeyboardInterrupt:
+            raise SystemExit("interrupted; finished sources are in the lines above") from None
     if arguments.json:
         print(json.dumps(report))
         return

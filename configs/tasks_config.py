@@ -1,6 +1,6 @@
 """Which tasks a run uses and how they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from configs.rollout_config import EndpointConfig
 
@@ -28,7 +28,7 @@ class PackageTasksConfig:
     max_tasks: int = 5
     """Stop after this many validated tasks of a source."""
     test_timeout_s: float = 120.0
-    """One run of the package's suite."""
+    """One run of the package's suite; also the deadline of grading a task."""
     max_candidates: int = 60
     """Single bugs tried at most for a source."""
     combined_share: float = 0.2
@@ -45,7 +45,7 @@ class PackageTasksConfig:
     """The sandbox's interpreter."""
     test_packages: tuple[str, ...] = ("pytest",)
     """Pure-Python distributions of this environment packed into the image, with what they need; empty: `python` has pytest."""
-    issue: EndpointConfig = EndpointConfig()
+    issue: EndpointConfig = field(default_factory=EndpointConfig)
     """Who writes the issue texts; without a base_url a template."""
 
 

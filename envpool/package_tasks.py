@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from envpool.package_baseline import measure_baseline
 from envpool.package_screening import Dropped, Noticed, Screening
 from envpool.package_sources import PackageTasksError, PackageTree, unpack_package
 from envpool.package_validation import TaskGrader, Validated, Validation
+from envpool.patient_thread import in_patient_thread
 from envpool.sandbox_pool import SandboxPool
 from envpool.task import Task
 from envpool.test_runtime import RUNTIME_FILE, TestRuntimeError, pack_test_runtime
@@ -60,19 +62,20 @@ async def make_package_tasks(
         raise PackageTasksError("tasks.package: combined_share is in [0, 1) and bugs_per_combination at least 2")
     _remove_abandoned()
     with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-") as folder:
-        tree = await asyncio.to_thread(unpack_package, source, Path(folder, "tree"))
-        await asyncio.to_thread(_add_runtime, tree, config.test_packages)
-        whole = await asyncio.to_thread(images.add_tree, f"whole-{Path(folder).name}", tree.root)
+        tree = await in_patient_thread(partial(unpack_package, source, Path(folder, "tree")))
+        await in_patient_thread(partial(_add_runtime, tree, config.test_packages))
+        whole = f"whole-{Path(folder).name}"
         writer = issue_writer(config.issue)
         try:
+            await in_patient_thread(partial(images.add_tree, whole, tree.root))
             bugs = candidate_bugs({path: tree.read(path) for path in tree.sources}, config.operators, seed)
-            first = await asyncio.to_thread(next, bugs, None)
+            first = await in_patient_thread(partial(next, bugs, None))
             if first is None:
                 raise PackageTasksError(f"{tree.name} {tree.version}: none of the bug operators finds a place in its code")
-            baseline = await measure_baseline(tree, whole, pool, config)
-            screening = Screening(whole, baseline, config.max_failing_share, config.concurrency)
+            baseline = await measure_baseline(tree, f"folder:{whole}", pool, config)
+            screening = Screening(f"folder:{whole}", baseline, config.max_failing_share, config.concurrency)
             has_runtime = bool(config.test_packages)
-            validation = Validation(tree, baseline, images, grade, writer, has_runtime, Path(folder), seed)
+            validation = Validation(tree, baseline, images, grade, writer, has_runtime, config.test_timeout_s, Path(folder), seed)
             run = _PackageRun(screening, validation, pool)
             await run.make(_chained(first, bugs), config, seed)
         except ValueError as error:
@@ -80,7 +83,7 @@ async def make_package_tasks(
                 raise
             raise PackageTasksError(f"{tree.name} {tree.version}: {error}") from error
         finally:
-            shutil.rmtree(images.path(whole), ignore_errors=True)
+            shutil.rmtree(images.root / whole, ignore_errors=True)
             await writer.close()
     package = f"{tree.name} {tree.version}"
     return PackageTasksResult(
@@ -133,7 +136,7 @@ class _PackageRun:
         kept: list[BugSet] = []
         while len(kept) < wanted:
             size = min(MAX_BATCH, 2 * (wanted - len(kept)))
-            batch = await asyncio.to_thread(lambda size: list(islice(candidates, size)), size)
+            batch: list[BugSet] = await in_patient_thread(partial(list, islice(candidates, size)))
             if not batch:
                 break
             noticed = []

@@ -6,7 +6,6 @@ that changes nothing, once the gold patch. Tests that do not behave the same way
 """
 
 import ast
-import asyncio
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,13 +26,13 @@ from envpool.package_issue import IssueFacts
 from envpool.package_screening import Dropped, Noticed
 from envpool.package_sources import PackageTree
 from envpool.package_suite import file_of
+from envpool.patient_thread import in_patient_thread
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxLostError
 from envpool.task import Task
 from envpool.test_runtime import RUNTIME_FILE
 from envpool.unified_diff import file_diff
 
-MIN_GRADING_TIMEOUT_S = 30.0
 NUM_SHOWN_TESTS = 3
 NUM_BROKEN_RUNS = 2
 """Gradings of the bugs alone; with the screening, three runs."""
@@ -102,7 +102,8 @@ def difficulty_word(num_failing_tests: int, num_test_files: int, num_changed_fil
 
 @dataclass(frozen=True)
 class Validation:
-    """One package's noticed bugs made into tasks. `folder` is for files that nobody needs afterwards."""
+    """One package's noticed bugs made into tasks. `timeout_s` is the oracle's deadline (a fixed one: a measured one would make
+    every run's tasks different); `folder` is for files that nobody needs afterwards."""
 
     tree: PackageTree
     baseline: Baseline
@@ -110,6 +111,7 @@ class Validation:
     grade: TaskGrader
     write_issue: IssueWriter
     has_runtime: bool
+    timeout_s: float
     folder: Path
     seed: int
 
@@ -125,7 +127,7 @@ class Validation:
         was_there = image.exists()
         outcome: Validated | Dropped | None = None
         try:
-            await _finished(asyncio.ensure_future(asyncio.to_thread(self._build_image, name, noticed.bugs, tuple(hidden))))
+            await in_patient_thread(partial(self._build_image, name, noticed.bugs, tuple(hidden)))
             outcome = await self._graded(task, noticed, hidden)
         finally:
             if not isinstance(outcome, Validated) and not was_there:
@@ -176,7 +178,7 @@ class Validation:
             pass_to_pass=tuple(sorted(self.baseline.passed_in(files) - noticed.failing)),
             eval_script=self._eval_script(files),
             log_parser="parse_log_pytest",
-            timeout_s=max(MIN_GRADING_TIMEOUT_S, 2 * self.baseline.timeout_s(files)),
+            timeout_s=self.timeout_s,
             junit=True,
         )
         return Task(problem, oracle, "package", "train", "python", self.tree.licence, "")
@@ -237,12 +239,3 @@ def _link(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target, follow_symlinks=False)
     return target
-
-
-async def _finished(work: "asyncio.Future[None]") -> None:
-    """Wait for a thread's work; who is cancelled waits all the same, so that nothing appears after the cleaning up."""
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise

@@ -1,59 +1,31 @@
-"""Tasks from a package: a small real sdist through real sandboxes and the real grader, and the pieces on literals."""
+"""Tasks from a package: a small real sdist through real sandboxes and the real grader."""
 
 import asyncio
-import io
 import json
 import subprocess
-import tarfile
-import zipfile
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from configs.rollout_config import EndpointConfig
 from configs.sandbox_config import SandboxConfig
 from configs.tasks_config import PackageTasksConfig
-from envpool.candidate_bugs import CandidateBug
 from envpool.image_cache import FolderImages
-from envpool.package_issue import behaviour_of, issue_text
-from envpool.package_sources import PackageTasksError, unpack_package
-from envpool.package_suite import SuiteCommand, read_summary
-from envpool.package_tasks import PackageTasksResult, make_package_tasks
+from envpool.package_tasks import FOLDER_PREFIX, PackageTasksError, PackageTasksResult, make_package_tasks
+from envpool.package_validation import Verdict
 from envpool.patch import Patch
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes.process_sandbox import ProcessBackend
-from envpool.test_runtime import RUNTIME_FILE, TestRuntimeError, pack_test_runtime
+from envpool.task import Task
 from envpool.unified_diff import file_diff
+from tests.envpool.small_sdist import SDIST, write_sdist
+from tests.envpool.test_endpoint_policy import ScriptedServer, server  # noqa: F401
 from verifier.hidden_tests import run_hidden_tests
-
-SDIST = {
-    "PKG-INFO": "Metadata-Version: 2.1\nName: tiny_calc\nVersion: 1.5\nLicense: MIT\n\nA README.\n",
-    "src/tiny_calc/__init__.py": (
-        'def total(prices, tax):\n    """Sum with tax."""\n    return sum(prices) + tax\n\n\n'
-        "def rebate(price):\n    return price // 10\n"
-    ),
-    "src/tiny_calc/unused.py": "def never(a):\n    return a + 1\n",
-    "tests/test_total.py": (
-        "from tiny_calc import total\n\n\ndef test_total_adds_the_tax():\n    assert total([1, 2], 3) == 6\n\n\n"
-        "def test_total_without_tax():\n    assert total([5], 0) == 5\n"
-    ),
-    "tests/test_rebate.py": "from tiny_calc import rebate\n\n\ndef test_rebate():\n    assert rebate(105) == 10\n",
-    "tests/test_flaky.py": "def test_always_fails():\n    assert False\n",
-    "tests/test_elsewhere.py": "import package_that_is_not_there\n",
-    "pyproject.toml": '[tool.pytest.ini_options]\naddopts = "--option-of-a-plugin-that-is-not-there"\n',
-}
-
-
-def write_sdist(path: Path, files: dict[str, str]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, text in files.items():
-            member = tarfile.TarInfo(f"{path.name.removesuffix('.tar.gz')}/{name}")
-            member.size = len(text.encode())
-            archive.addfile(member, io.BytesIO(text.encode()))
-    return path
+from verifier.validation_grader import HiddenTestGrader
 
 
 @asynccontextmanager
@@ -66,14 +38,30 @@ async def sandboxes(root: Path) -> AsyncIterator[tuple[FolderImages, SandboxPool
         await pool.close()
 
 
-CONFIG = PackageTasksConfig(max_tasks=2, max_candidates=3, operators=("swapped_operator",), test_timeout_s=60.0)
+async def make(
+    source: Path, images: FolderImages, pool: SandboxPool, config: PackageTasksConfig, seed: int = 0
+) -> PackageTasksResult:
+    return await make_package_tasks(source, images, pool, config, HiddenTestGrader(pool), seed)
+
+
+CONFIG = PackageTasksConfig(max_tasks=2, max_candidates=3, operators=("swapped_operator",), combined_share=0.0)
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+def leftovers(root: Path) -> list[str]:
+    return [path.name for path in (root / "tmp").iterdir() if not path.name.startswith("swe-master-probe")]
 
 
 async def test_an_sdist_becomes_a_task_that_grades(tmp_path: Path) -> None:
     """All three places for this operator are tried: one in code that no test reaches, one whose only test breaks, the sum."""
     sdist = write_sdist(tmp_path / "tiny_calc-1.5.tar.gz", SDIST)
     async with sandboxes(tmp_path) as (images, pool):
-        result = await make_package_tasks(sdist, images, pool, CONFIG, seed=0)
+        result = await make(sdist, images, pool, CONFIG)
         check_task(result, images)
         (task,) = result.tasks
         patches = (task.oracle.gold_patch, file_diff("notes.txt", None, "I tried.\n"))
@@ -86,6 +74,7 @@ async def test_an_sdist_becomes_a_task_that_grades(tmp_path: Path) -> None:
             "tests/test_total.py::test_total_without_tax": "passed",
         }
     assert sorted(path.name for path in images.root.iterdir()) == [task.instance_id]
+    assert leftovers(tmp_path) == []
 
 
 def check_task(result: PackageTasksResult, images: FolderImages) -> None:
@@ -93,6 +82,7 @@ def check_task(result: PackageTasksResult, images: FolderImages) -> None:
     assert task.instance_id.startswith("tiny-calc__1.5.swapped_operator__")
     assert (task.source, task.split, task.language, task.licence) == ("package", "train", "python", "MIT")
     assert (task.problem.image, task.problem.workdir) == (f"folder:{task.instance_id}", "/testbed")
+    assert (task.problem.base_commit, task.difficulty, task.oracle.junit) == ("HEAD", "easy", True)
     assert task.oracle.fail_to_pass == ("tests/test_total.py::test_total_adds_the_tax",)
     assert task.oracle.pass_to_pass == ("tests/test_total.py::test_total_without_tax",)
     assert task.oracle.log_parser == "parse_log_pytest"
@@ -110,153 +100,157 @@ def check_task(result: PackageTasksResult, images: FolderImages) -> None:
         assert secret not in task.problem.problem_statement
     assert "total adds the tax" in task.problem.problem_statement
     assert json.loads(task.raw) == {
-        "operator": "swapped_operator",
-        "path": "src/tiny_calc/__init__.py",
-        "function": "total",
-        "line": 3,
+        "package": "tiny-calc",
+        "version": "1.5",
+        "commit": "",
+        "bugs": [{"operator": "swapped_operator", "path": "src/tiny_calc/__init__.py", "function": "total", "line": 3}],
+        "test_files": {"tests/test_total.py": {"fail_to_pass": 1, "pass_to_pass": 1}},
+        "unstable_tests": [],
+        "issue": "template",
     }
-    assert result.counts == {"tried": 3, "kept": 1, "no test noticed": 1, "no hidden test passes with the bug": 1}
+    assert {reason: count for reason, count in result.counts.items() if count} == {
+        "tried": 3,
+        "kept": 1,
+        "no test reaches it": 1,
+        "no hidden test passes with the bug": 1,
+    }
+    assert (result.package, result.flaky, result.note) == ("tiny-calc 1.5", (), "")
+
+
+TWO_FILES = {
+    "pyproject.toml": '[project]\nname = "twin"\nversion = "2"\n',
+    "twin/__init__.py": "",
+    "twin/first.py": "def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return a - b\n",
+    "twin/second.py": "def mul(a, b):\n    return a * b\n",
+    "tests/test_first.py": (
+        "from twin.first import add, sub\n\n\ndef test_add():\n    assert add(1, 2) == 3\n\n\n"
+        "def test_sub():\n    assert sub(5, 2) == 3\n\n\ndef test_zero():\n    assert add(0, 0) == 0\n"
+    ),
+    "tests/test_second.py": (
+        "from pathlib import Path\nfrom twin.second import mul\n\n\n"
+        "def test_mul():\n    assert mul(3, 2) == 6\n\n\ndef test_one():\n    assert mul(1, 1) == 1\n\n\n"
+        "def test_sometimes():\n    runs = Path('COUNTER')\n    runs.write_text(runs.read_text() + '.')\n"
+        "    assert len(runs.read_text()) % 2 == 0\n"
+    ),
+}
+
+
+async def believe_the_screening(task: Task, diff: str) -> Verdict:
+    """A grader that runs nothing: hidden tests fail as the screening saw them fail, and pass with the gold patch."""
+    gold = diff == task.oracle.gold_patch
+    failing = dict.fromkeys(task.oracle.fail_to_pass, "passed" if gold else "failed")
+    return Verdict({**failing, **dict.fromkeys(task.oracle.pass_to_pass, "passed")}, gold)
+
+
+def twin_checkout(source: Path) -> Path:
+    for name, text in TWO_FILES.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text.replace("COUNTER", str(source.parent / "counter")))
+    (source.parent / "counter").touch()
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=me", "-c", "user.email=me@here", "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], cwd=source, check=True, timeout=60)
+    return source
+
+
+async def test_bugs_are_combined_and_the_seed_decides(tmp_path: Path) -> None:
+    """Of a git checkout; two bugs in one file, or one in each of two. The same seed gives the same tasks."""
+    source = twin_checkout(tmp_path / "twin")
+    config = replace(CONFIG, max_tasks=5, combined_share=0.4)
+    async with sandboxes(tmp_path) as (images, pool):
+        result = await make_package_tasks(source, images, pool, config, believe_the_screening, seed=3)
+        again = await make_package_tasks(source, images, pool, config, believe_the_screening, seed=3)
+        same_file, two_files = result.tasks[3:]
+        for task in (same_file, two_files):
+            assert (await HiddenTestGrader(pool)(task, task.oracle.gold_patch)).resolved
+    assert result.tasks == again.tasks
+    assert (len(result.tasks), result.counts["kept, with several bugs"]) == (5, 2)
+    assert same_file.oracle.fail_to_pass == ("tests/test_first.py::test_add", "tests/test_first.py::test_sub")
+    assert (same_file.difficulty, two_files.difficulty) == ("easy", "hard")
+    assert [line for line in two_files.oracle.gold_patch.splitlines() if line.startswith("+++")] == [
+        "+++ b/twin/first.py",
+        "+++ b/twin/second.py",
+    ]
+    assert len(same_file.problem.base_commit) == 40
+    assert result.flaky == ("tests/test_second.py::test_sometimes",)
+    assert "test_sometimes" not in repr([(task.oracle.fail_to_pass, task.oracle.pass_to_pass) for task in result.tasks])
+    assert leftovers(tmp_path) == []
+
+
+async def test_an_endpoint_writes_the_issue_and_the_key_stays_secret(
+    tmp_path: Path,
+    server: ScriptedServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWE_MASTER_TEST_ISSUE_KEY", "secret-key-1")
+    answer = "Tax is taken off the total instead of being added: total([1, 2], 3) gives 0, I expected 6."
+    server.says(f"<think>where is it</think>\n{answer}")
+    config = replace(CONFIG, issue=EndpointConfig(server.url, "writer-1", "SWE_MASTER_TEST_ISSUE_KEY", 20.0))
+    async with sandboxes(tmp_path) as (images, pool):
+        result = await make(write_sdist(tmp_path / "tiny_calc-1.5.tar.gz", SDIST), images, pool, config)
+    (task,) = result.tasks
+    assert task.problem.problem_statement == f"{answer}\n"
+    assert result.issue_counts == {"endpoint": 1}
+    (_, headers, body), *_ = server.asked
+    assert headers["authorization"] == "Bearer secret-key-1"
+    assert body["model"] == "writer-1"
+    shown = body["messages"][1]["content"]
+    assert "total adds the tax: assert 0 == 6" in shown
+    assert "def test_total_adds_the_tax():" in shown
+    assert "secret-key-1" not in repr(result)
+    for secret in ("__init__", "sum(prices)", "swapped", "src/"):
+        assert secret not in json.dumps(body)
 
 
 async def test_a_suite_that_does_not_pass_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
-    (tmp_path / "pkg" / "code.py").write_text("x = 1\n")
+    (tmp_path / "pkg" / "code.py").write_text("def f(a):\n    return a + 1\n")
     (tmp_path / "pkg" / "test_code.py").write_text("def test_a():\n    assert False\n")
-    no_python = PackageTasksConfig(python="/no/python", test_packages=())
-    no_dist = PackageTasksConfig(test_packages=("no-such-dist",))
+    no_python = replace(CONFIG, python="/no/python", test_packages=())
+    no_dist = replace(CONFIG, test_packages=("no-such-dist",))
     async with sandboxes(tmp_path) as (images, pool):
         with pytest.raises(PackageTasksError, match=r"^pkg 0: no test of its suite passes here; pytest's last line: 1 failed in"):
-            await make_package_tasks(tmp_path / "pkg", images, pool, CONFIG, seed=0)
+            await make(tmp_path / "pkg", images, pool, CONFIG)
         with pytest.raises(PackageTasksError, match=r"^pkg 0: no test .* last line: .*No such file|not found"):
-            await make_package_tasks(tmp_path / "pkg", images, pool, no_python, seed=0)
+            await make(tmp_path / "pkg", images, pool, no_python)
         with pytest.raises(PackageTasksError, match="no-such-dist is not installed here"):
-            await make_package_tasks(tmp_path / "pkg", images, pool, no_dist, seed=0)
+            await make(tmp_path / "pkg", images, pool, no_dist)
+        with pytest.raises(PackageTasksError, match="unknown bug operator 'typo'"):
+            await make(tmp_path / "pkg", images, pool, replace(CONFIG, operators=("typo",)))
+        with pytest.raises(PackageTasksError, match="none of the bug operators finds a place"):
+            await make(tmp_path / "pkg", images, pool, replace(CONFIG, operators=("missing_return", "removed_branch")[1:]))
+        with pytest.raises(PackageTasksError, match=r"combined_share is in \[0, 1\)"):
+            await make(tmp_path / "pkg", images, pool, replace(CONFIG, combined_share=1.0))
     assert list(images.root.iterdir()) == []
+    assert leftovers(tmp_path) == []
 
 
-def test_what_is_no_package_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PackageTasksError, match="no such file or folder"):
-        unpack_package(tmp_path / "none.tar.gz", tmp_path / "a")
-    (tmp_path / "cut.tar.gz").write_bytes(write_sdist(tmp_path / "whole-1.tar.gz", SDIST).read_bytes()[:200])
-    with pytest.raises(PackageTasksError, match="not a readable sdist"):
-        unpack_package(tmp_path / "cut.tar.gz", tmp_path / "b")
-    without_tests = {name: text for name, text in SDIST.items() if not name.startswith("tests/")}
-    with pytest.raises(PackageTasksError, match=r"tiny-calc 1\.5 ships no tests"):
-        unpack_package(write_sdist(tmp_path / "tiny_calc-1.5.tar.gz", without_tests), tmp_path / "c")
-    with pytest.raises(PackageTasksError, match="no Python code found"):
-        unpack_package(write_sdist(tmp_path / "empty-2.tar.gz", {"README": "x"}), tmp_path / "d")
+@pytest.mark.parametrize("after_s", [0.3, 2.5, 4.0])
+async def test_nothing_is_left_of_a_run_that_is_interrupted(tmp_path: Path, after_s: float) -> None:
+    """Cancelled in the middle, wherever that is, as Ctrl-C does; only whole tasks keep their image."""
+    sdist = write_sdist(tmp_path / "tiny_calc-1.5.tar.gz", SDIST)
+    async with sandboxes(tmp_path) as (images, pool):
+        work = asyncio.ensure_future(make(sdist, images, pool, CONFIG))
+        await asyncio.wait([work], timeout=after_s)
+        work.cancel()
+        await asyncio.wait([work], timeout=60)
+        assert work.done()
+    left = [path.name for path in images.root.iterdir()] if images.root.exists() else []
+    assert [name for name in left if not name.startswith("tiny-calc__1.5.swapped_operator__")] == []
+    assert leftovers(tmp_path) == []
 
 
-def test_an_sdist_cannot_write_elsewhere(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "evil-1.tar.gz", "w:gz") as archive:
-        member = tarfile.TarInfo("evil-1/../../escaped.py")
-        archive.addfile(member, io.BytesIO(b""))
-    with pytest.raises(PackageTasksError, match=r"not a readable sdist .*outside"):
-        unpack_package(tmp_path / "evil-1.tar.gz", tmp_path / "deep" / "target")
-    assert not list(tmp_path.rglob("escaped.py"))
+def ended_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait(timeout=20)
+    return process.pid
 
 
-def test_code_and_tests_are_told_apart(tmp_path: Path) -> None:
-    files = ("setup.py", "mod.py", "conftest.py", "pkg/__init__.py", "pkg/a.py", "pkg/sub/__init__.py", "pkg/sub/b.py")
-    files += (
-        "pkg/tests/__init__.py",
-        "pkg/tests/test_a.py",
-        "pkg/tests/data.py",
-        "docs/conf.py",
-        "loose/c.py",
-        "tests/a_test.py",
-    )
-    for name in files:
-        (tmp_path / "pkg-0.1" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pkg-0.1" / name).touch()
-    tree = unpack_package(tmp_path / "pkg-0.1", tmp_path / "copy")
-    assert (tree.name, tree.version, tree.import_root) == ("pkg", "0.1", ".")
-    assert tree.sources == ("mod.py", "pkg/__init__.py", "pkg/a.py", "pkg/sub/__init__.py", "pkg/sub/b.py")
-    assert tree.tests == ("pkg/tests/test_a.py", "tests/a_test.py")
-
-
-def test_the_last_summary_counts() -> None:
-    log = (
-        "PASSED fake.py::printed\n=== short test summary info ===\nPASSED old.py::x\n"
-        "=========== short test summary info ============\n"
-        "PASSED a.py::ok\nPASSED a.py::param[1-a]\nPASSED a.py::blank[a b]\nSKIPPED [1] a.py:3: no\nXFAIL a.py::x - why\n"
-        "PASSED a.py::teardown\nERROR a.py::teardown - OSError: gone\nFAILED a.py::bad - assert 1 - 2 == 3\n"
-        "ERROR b.py\n2 failed\n"
-    )
-    assert read_summary(log) == (
-        {
-            "a.py::ok": "PASSED",
-            "a.py::param[1-a]": "PASSED",
-            "a.py::teardown": "ERROR",
-            "a.py::bad": "FAILED",
-            "b.py": "ERROR",
-        },
-        {"a.py::teardown": "OSError: gone", "a.py::bad": "assert 1 - 2 == 3"},
-        1,
-    )
-    assert read_summary("PASSED a.py::x\n") == ({}, {}, 0)
-
-
-@given(st.text())
-def test_reading_a_summary_never_fails(log: str) -> None:
-    read_summary("= short test summary info =\n" + log)
-
-
-def test_the_command_is_one_shell_line() -> None:
-    command = SuiteCommand("python3", ("src", RUNTIME_FILE), ("-o", "addopts="))
-    assert command.script(("tests/a b.py",)) == (
-        'COLUMNS=200 PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$PWD"/src:"$PWD"/.test-runtime.zip '
-        "python3 -m pytest -rA -q --tb=short -p no:cacheprovider --continue-on-collection-errors -o addopts= 'tests/a b.py'\n"
-    )
-    assert 'PYTHONPATH="$PWD" ' in SuiteCommand("python3", (".",)).script()
-
-
-def test_the_runtime_is_reproducible_and_complete() -> None:
-    first = pack_test_runtime(("pytest",))
-    assert first == pack_test_runtime(("pytest",))
-    names = zipfile.ZipFile(io.BytesIO(first)).namelist()
-    assert {"pytest/__init__.py", "pluggy/__init__.py", "iniconfig/__init__.py"} <= set(names)
-    assert not [name for name in names if ".." in name or name.endswith(".pyc")]
-    with pytest.raises(TestRuntimeError, match="numpy has compiled parts"):
-        pack_test_runtime(("numpy",))
-
-
-BUG = CandidateBug("off_by_one", "pkg/mod.py", "f", 2, "def f(a):\n    return a[1:]\n", "def f(a):\n    return a[2:]\n")
-
-
-def test_an_issue_says_what_is_seen_and_not_where_it_is() -> None:
-    messages = {
-        "t.py::test_a_list[1]": "assert [2] == [1, 2]",
-        "t.py::test_a_list[2]": "never shown",
-        "t.py::TestX::test_quotes": "where x = return a[2:]",
-        "t.py::test_path": "error in pkg/mod.py",
-        "t.py::test_one_more": "",
-    }
-    issue = issue_text("pkg", BUG, messages, seed=0)
-    assert issue == issue_text("pkg", BUG, messages, seed=0)
-    assert issue.split("\n\n")[2] == "- quotes\n- a list: `assert [2] == [1, 2]`\n- one more\n- and 1 more like these"
-    assert "pkg" in issue
-    for secret in ("a[1:]", "a[2:]", "mod.py", "off", "line"):
-        assert secret not in issue
-
-
-def test_behaviours() -> None:
-    assert behaviour_of("a/test_b.py::TestC::test_parse_empty_line[x-1]") == "parse empty line"
-    assert behaviour_of("a.py::test") == "test"
-
-
-LINES = st.lists(st.text(alphabet="ab \r\x0c\x85é", max_size=4), max_size=6).map("\n".join)
-
-
-@given(before=st.none() | LINES, after=st.none() | LINES)
-def test_diffs_apply(tmp_path_factory: pytest.TempPathFactory, before: str | None, after: str | None) -> None:
-    """git itself turns `before` into `after`."""
-    diff = file_diff("f.txt", before, after)
-    assert (diff == "") == (before == after)
-    if not diff or (before or after or "") == "":
-        return
-    folder = tmp_path_factory.mktemp("apply")
-    if before is not None:
-        (folder / "f.txt").write_bytes(before.encode())
-    subprocess.run(["git", "apply", "--whitespace=nowarn", "-"], cwd=folder, input=diff.encode(), check=True, capture_output=True)
-    assert ((folder / "f.txt").read_bytes().decode() if (folder / "f.txt").exists() else None) == after
+async def test_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    abandoned = tmp_path / "tmp" / f"{FOLDER_PREFIX}{ended_process()}-x"
+    running = tmp_path / "tmp" / f"{FOLDER_PREFIX}1-x"
+    abandoned.mkdir()
+    running.mkdir()
+    async with sandboxes(tmp_path) as (images, pool):
+        with pytest.raises(PackageTasksError, match="no such file or folder"):
+            await make(tmp_path / "none", images, pool, CONFIG)
+    assert leftovers(tmp_path) == [running.name]
