@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from configs.lsp_config import LspConfig
+
 
 @dataclass(frozen=True)
 class EpisodeConfig:
@@ -23,6 +25,7 @@ class EpisodeConfig:
     """One episode, grading not included."""
     compact_observations: bool = True
     """Short tool answers for tiny models; False gives SWE-Master's wording."""
+    lsp: LspConfig = field(default_factory=LspConfig)
 
 
 @dataclass(frozen=True)

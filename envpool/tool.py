@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from configs.rollout_config import EpisodeConfig
 from envpool.action_format import ToolCall
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxError
@@ -49,6 +50,19 @@ class Tool(Protocol):
     @property
     def parameters(self) -> JsonSchema: ...
     async def __call__(self, sandbox: Sandbox, arguments: Mapping[str, str], limits: ToolLimits) -> Observation: ...
+
+
+@runtime_checkable
+class EpisodeTool(Tool, Protocol):
+    """A tool that keeps something running between the calls of one episode."""
+
+    def for_episode(self, config: EpisodeConfig) -> "EpisodeTool":
+        """The tool that one episode uses. Raises ValueError when it cannot work here with this configuration."""
+        ...
+
+    async def close(self) -> None:
+        """End what the tool of an episode started. Idempotent."""
+        ...
 
 
 async def call_tool(call: ToolCall, tools: Mapping[str, Tool], sandbox: Sandbox, limits: ToolLimits) -> Observation:

@@ -1,0 +1,77 @@
+"""What a language server is to this program: which files it reads, how it is started, and what it needs to be told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+Diagnostics = Literal["pull", "publish", "tsserver"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command line on this machine. `folders` are those that it needs besides the system's own, all read-only;
+    `environment` is added to the little that a server gets."""
+
+    argv: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LanguageServer:
+    """One language. `suffixes` are its source files, `project_files` names of others that the server reads (shell patterns).
+
+    `diagnostics`: pull (textDocument/diagnostic), publish (the server sends them, with the document's version or without), or
+    tsserver's own request. `opens_changed_files`: the server does not look at closed files again, so a changed one is opened
+    for it. `restarts_on_delete`: it never forgets a deleted file. `waits_for_index`: it reports an index's progress, and its
+    answers about the whole project are complete only after it.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    project_files: tuple[str, ...]
+    install_hint: str
+    language_ids: Mapping[str, str]
+    diagnostics: Diagnostics = "publish"
+    opens_changed_files: bool = False
+    restarts_on_delete: bool = False
+    waits_for_index: bool = False
+    initialization_options: Mapping[str, Any] = field(default_factory=dict)
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+
+    def launch(self, scratch: str) -> Launch | None:
+        """How to start it here, None where it is not installed. `scratch` is its one writable folder, as it sees it."""
+        raise NotImplementedError
+
+    def prepared_files(self, files: Sequence[str], root: str) -> dict[str, bytes]:
+        """What its scratch folder holds before it starts, from the project's files (relative) and root (absolute)."""
+        return {}
+
+    def reads(self, path: str) -> bool:
+        """Whether a file is source of this language.
+
+        >>> from envpool.language_servers import LANGUAGE_SERVERS
+        >>> LANGUAGE_SERVERS["cpp"].reads("src/shape.HPP"), LANGUAGE_SERVERS["cpp"].reads("cpp")
+        (True, False)
+        """
+        return PurePosixPath(path).suffix.lower() in self.suffixes
+
+    def language_id(self, path: str) -> str:
+        """The protocol's name of a file's language."""
+        return self.language_ids.get(PurePosixPath(path).suffix.lower(), self.name)
+
+    def section(self, name: str) -> Any:
+        """A part of the configuration by its dotted name, None where there is none.
+
+        >>> from envpool.language_servers import LANGUAGE_SERVERS
+        >>> LANGUAGE_SERVERS["python"].section("basedpyright.analysis")["diagnosticMode"]
+        'openFilesOnly'
+        """
+        found: Any = self.configuration
+        for part in name.split(".") if name else []:
+            if not isinstance(found, Mapping) or part not in found:
+                return None
+            found = found[part]
+        return found
