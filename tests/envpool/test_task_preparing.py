@@ -1,6 +1,7 @@
 """From rows to a file of prepared tasks: every row is accounted for."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,20 @@ def test_hub_rows_are_streamed_with_the_split_asked_for() -> None:
     assert parse_hub_id("hf:owner/name") == ("owner/name", "train")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
-    def load(name: str, **options: Any) -> list[dict[str, int]]:
-        raise ConnectionError("Couldn't reach the hub\nat all")
+class TransportError(Exception):
+    """As httpx's: of no standard kind."""
 
+
+@pytest.mark.parametrize("error", [ConnectionError, TransportError])
+def test_a_hub_that_cannot_be_reached_is_one_line(error: type[Exception]) -> None:
+    def load(name: str, **options: Any) -> Iterator[dict[str, int]]:
+        yield {"a": 1}
+        raise error("Couldn't reach the hub\nat all")
+
+    rows = hub_rows.hub_rows("hf:o/n", load)
+    assert next(rows) == {"a": 1}
     with pytest.raises(HubRowsError, match=r"hf:o/n: cannot be read from the hub \(Couldn't reach the hub at all\); without"):
-        list(hub_rows.hub_rows("hf:o/n", load))
+        next(rows)
     with pytest.raises(RowFileError, match="expected hf:owner/name"):
         list(read_input("hf:name"))
 
