@@ -6,9 +6,12 @@ Heavy imports come after the configuration is read, so `--help` and mistakes ans
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from configs.run_config import RunConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -73,6 +76,17 @@ def fail(message: str, code: int = 2) -> NoReturn:
     """One line on stderr, then exit."""
     print(f"error: {message}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+def read_settings(settings: list[str] | None) -> "RunConfig":
+    """The configuration that `CONFIG.yaml key=value ...` describe. Raises ConfigError."""
+    from configs.stage_loading import load_config
+
+    words = settings or []
+    paths = [Path(word) for word in words if "=" not in word]
+    if len(paths) > 1:
+        fail(f"one configuration file at most, got {', '.join(map(str, paths))}")
+    return load_config(paths[0] if paths else None, [word for word in words if "=" in word])
 
 
 def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bool, resume: Path | None) -> None:
@@ -212,6 +226,51 @@ def export(run: Run, to: Target = Path("export")) -> None:
         fail(str(error))
 
 
+cluster_app = typer.Typer(no_args_is_help=True, help="Kubernetes manifests for KubeRay, from the run's own configuration.")
+app.add_typer(cluster_app, name="cluster")
+
+
+@cluster_app.command()
+def render(
+    settings: Settings = None,
+    verb: Annotated[str, typer.Option(help="What the job runs.")] = "grpo",
+    images: Annotated[Path | None, typer.Option(help="Docker images to pull ahead, one a line.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder for the manifests.")] = Path("manifests"),
+) -> None:
+    """RayCluster, RayJob and what they need, as YAML files.
+
+    swe-master cluster render configs/yaml/grpo.yaml kuberay.queue=team --to manifests && kubectl apply -f manifests
+    """
+    from cluster.kuberay.rendering import write_manifests
+    from cluster.placement import PlacementError
+    from configs.stage_loading import ConfigError, load_config
+
+    words = settings or []
+    paths = [Path(word) for word in words if "=" not in word]
+    try:
+        config = load_config(paths[0] if paths else None, [word for word in words if "=" in word])
+        listed = images.read_text(encoding="utf-8").split() if images is not None else []
+        for path in write_manifests(config, verb, listed, to):
+            print(path)
+    except (ConfigError, PlacementError, OSError) as error:
+        fail(str(error))
+
+
+@cluster_app.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Manifests")]) -> None:
+    """Rules that KubeRay's operator and Kueue apply and no schema knows, and what we never allow; exit code 1 on a fault."""
+    import yaml
+
+    from cluster.kuberay.rendering import check_files
+
+    try:
+        faults = check_files(files)
+    except (OSError, yaml.YAMLError) as error:
+        fail(" ".join(str(error).split()))
+    print("\n".join(faults) or f"{len(files)} files without a fault")
+    raise typer.Exit(bool(faults))
+
+
 @app.command()
 def trajectories(
     source: Annotated[Path, typer.Argument(help="A run folder, or a file of another tool's trajectories with --from.")],
@@ -283,6 +342,18 @@ def grade(
     except (ConfigError, LogParserMissingError, RegradeError, RowFileError, SandboxError, OSError) as error:
         fail(str(error))
     except (TaskFileError, TaskStoreError) as error:
+        fail(str(error))
+
+
+@app.command()
+def explain(settings: Settings = None) -> None:
+    """The objective of reinforcement learning as a formula with its numbers; what cannot act is refused with the reason."""
+    from configs.stage_loading import ConfigError
+    from trainers.objective_text import objective_text
+
+    try:
+        print(objective_text(read_settings(settings)))
+    except (ConfigError, ValueError) as error:
         fail(str(error))
 
 

@@ -21,6 +21,7 @@ from cluster.stages import DEMO, STAGES
 from configs.run_config import RunConfig
 from envpool.policy import PolicyError
 from envpool.sandbox_errors import SandboxError
+from trainers.group_filter import NoLearningSignalError
 from trainers.grpo_loop import RolloutsFailedError
 from trainers.model_paths import ModelPathError
 
@@ -34,6 +35,7 @@ EXPECTED_ERRORS = (
     WeightSyncError,
     LearnerGroupError,
     RolloutsFailedError,
+    NoLearningSignalError,
     ModelPathError,
 )
 INTERRUPTED = 130

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from configs.objective_check import objective_problems
 from configs.run_config import RunConfig
 
 
@@ -38,6 +39,8 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     assert isinstance(config, RunConfig)
     check_deadlines(config)
+    if problems := objective_problems(config):
+        raise ConfigError("; ".join(problems))
     return config
 
 

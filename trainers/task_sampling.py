@@ -3,6 +3,7 @@
 Pure: the same arguments give the same tasks, so a resumed run sees the order of an unbroken one.
 """
 
+import itertools
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,16 @@ def shuffled_tasks(task_ids: Sequence[str], groups_per_step: int, seed: int, ste
             random.Random(f"grpo/{seed}/{epoch}").shuffle(orders[epoch])
         chosen.append(orders[epoch][index])
     return chosen
+
+
+def banded_tasks(planned: Sequence[str], in_band: Sequence[str], seed: int, step: int) -> list[str]:
+    """The planned tasks, those outside the band replaced by others inside it (each at most once while there are enough)."""
+    inside = set(in_band)
+    rest = sorted(inside - set(planned)) or sorted(inside)
+    draw = random.Random(f"grpo/{seed}/band/{step}")
+    draw.shuffle(rest)
+    spare = itertools.cycle(rest)
+    return [name if name in inside else next(spare) for name in planned]
 
 
 def replacement_tasks(task_ids: Sequence[str], used: Iterable[str], count: int, seed: int, step: int, round_: int) -> list[str]:

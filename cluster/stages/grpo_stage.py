@@ -1,18 +1,23 @@
 """GRPO: the SFT policy plays training tasks, hidden tests are really run, the learner steps, the engine gets the new weights."""
 
 import asyncio
-import random
+import logging
 from typing import Any
 
 from cluster.episode_playing import task_seed
 from cluster.group_store import GroupStore
 from cluster.learner_run import TrainingRun
+from cluster.outcome_log import OutcomeLog
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
 from envpool.task import Task
 from trainers.grpo_loop import run_grpo
+from trainers.objective_text import objective_text
 from trainers.rollout_metrics import rollout_metrics
+from trainers.step_plan import StepPlan
 from verifier.reward import Group
+
+logger = logging.getLogger(__name__)
 
 
 class TaskRollouts:
@@ -28,45 +33,39 @@ class TaskRollouts:
         return await self._context.fleet.play(self._tasks[task_id], "engine", config.group_size, config.temperature, seed)
 
 
-def tasks_of_step(task_ids: list[str], groups_per_step: int, seed: int, step: int) -> list[str]:
-    """The tasks of one step: a seeded shuffle of all tasks, epoch after epoch, the same whenever it is asked.
-
-    >>> tasks_of_step(["a", "b"], 2, 0, 0) == tasks_of_step(["a", "b"], 2, 0, 0)
-    True
-    """
-    chosen = []
-    for position in range(step * groups_per_step, (step + 1) * groups_per_step):
-        epoch, index = divmod(position, len(task_ids))
-        order = sorted(task_ids)
-        random.Random(f"grpo/{seed}/{epoch}").shuffle(order)
-        chosen.append(order[index])
-    return chosen
-
-
 async def train_policy(context: StageContext) -> dict[str, Any]:
     """Train, then export hf/grpo."""
     config = context.config.grpo
     tasks = tasks_of(context, "train")
-    run = await TrainingRun.begin(context, "grpo", context.folder.hf("sft"), config.optimizer, config.learner, config.num_steps)
+    run = await TrainingRun.begin(
+        context, "grpo", context.folder.hf("sft"), config.optimizer, config.learner, config.num_steps, config.updates_per_batch
+    )
     await run.serve_weights()
     log = run.on_step("reward/mean")
+    for line in objective_text(context.config).splitlines():
+        logger.info("objective: %s", line)
 
     store = GroupStore(context.folder.root / "trajectories" / "grpo")
+    outcomes = OutcomeLog(context.folder.root / "logs" / "grpo_outcomes.jsonl", run.start_step)
+    plan = StepPlan(config, context.config.verifier, [task.instance_id for task in tasks], context.config.seed, outcomes.before)
 
     def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
-        log(step, {**metrics, **rollout_metrics(groups)})
+        log(step, {**metrics, **rollout_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
+        outcomes.add(step - 1, groups)
         for group in groups:
             store.add(group)
         store.flush()
 
     await run_grpo(
         config,
-        lambda step: tasks_of_step([task.instance_id for task in tasks], config.groups_per_step, context.config.seed, step),
+        plan.tasks,
         TaskRollouts(context, tasks),
         run,
         run.start_step,
         on_step,
         asyncio.Event(),
+        plan.shape,
+        plan.spares,
     )
     await run.finish()
     return {"steps": config.num_steps, **run.summary("reward/mean")}

@@ -10,12 +10,12 @@ from cluster.group_store import GroupStore, read_groups
 from cluster.run_folder import RunFolder
 from cluster.run_report import percent, result_rows, write_report
 from cluster.stages.eval_stage import gain_over, pass_at_table
-from cluster.stages.grpo_stage import tasks_of_step
 from cluster.stages.rollout_stage import episode_counts
 from cluster.stages.tts_stage import closed_share_interval, scorer_quality
 from configs.run_config import RunConfig
 from envpool.patch import Patch
 from envpool.trajectory import StopReason, Trajectory, Turn
+from trainers.task_sampling import shuffled_tasks
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
 from verifier.selection import Candidate, JudgedCandidate
 
@@ -90,11 +90,11 @@ def test_scorer_quality_counts_by_majority() -> None:
 
 def test_every_epoch_plays_every_task_once() -> None:
     names = [f"t{i}" for i in range(6)]
-    steps = [tasks_of_step(names, 4, 7, step) for step in range(3)]
+    steps = [shuffled_tasks(names, 4, 7, step) for step in range(3)]
     played = [name for step in steps for name in step]
     assert sorted(played[:6]) == sorted(played[6:]) == names
-    assert tasks_of_step(names[::-1], 4, 7, 1) == steps[1]
-    assert tasks_of_step(names, 4, 8, 0) != steps[0]
+    assert shuffled_tasks(names[::-1], 4, 7, 1) == steps[1]
+    assert shuffled_tasks(names, 4, 8, 0) != steps[0]
 
 
 def test_task_seeds_differ_by_stage_task_and_run() -> None:
