@@ -61,6 +61,7 @@ class DockerShell:
         self._shell_pid = self._shell_born_ticks = 0
         self._clock_offset = 0.0  # the container's uptime minus this process's monotonic clock
         self._exit_code: int | None = None
+        self._killed = False  # with its container: what it still said before does not mean that it lives
         self._ending = asyncio.Lock()
 
     @classmethod
@@ -95,7 +96,7 @@ class DockerShell:
 
     async def read(self) -> bytes:
         while True:
-            payload = self._take_frames()
+            payload = b"" if self._killed else self._take_frames()
             if payload or not await self._fill():
                 return payload
 
@@ -107,6 +108,8 @@ class DockerShell:
                 return said
 
     async def _fill(self) -> bool:
+        if self._killed:
+            return False
         chunk = await self._reader.read(CHUNK_BYTES)
         self._buffer += chunk
         return bool(chunk)
@@ -133,6 +136,7 @@ class DockerShell:
         born_after = int((time.monotonic() - age_s + self._clock_offset) * 100)
         if await self._kill(born_after, self._shell_pid) not in (KILLED, 1):
             await self._restart_container()
+            self._killed = True
 
     async def _kill(self, born_after: int, spared: int) -> int:
         """Kill what was born since; KILLED, 1 when something still was alive, else that it could not be tried."""

@@ -40,6 +40,7 @@ ENGINE_THREADS = 8  # engine calls at once: cold starts are bound by the engine,
 LIFE_S = 6 * 3600  # a container ends by itself then, whatever happened to its owner
 FILE_S = 60.0
 SWEEP_S = 10.0
+CALL_S = 90.0  # of one engine call; longer than a start may take, so that what a late call made is still seen and removed
 INLINE_BYTES = 24_576  # larger files go through the archive call; the shell reads its stdin byte by byte
 NOT_FILE, NOT_FOUND, IS_DIRECTORY = 21, 22, 23
 
@@ -173,7 +174,7 @@ class DockerBackend:
         """A started container with its shell. ImageMissingError, SandboxStartError, SandboxUnavailableError (no engine)."""
         async with self._connecting:
             if self._client is None:
-                self._client = await self._call(connect, self._config.docker_host, self._config.start_timeout_s)
+                self._client = await self._call(connect, self._config.docker_host, CALL_S)
                 await self._call(reap_containers, self._client, self._owner)
         self._open = {known for known in self._open if not known.closed}
         name = f"swe-master-{re.sub(r'[^A-Za-z0-9_.-]', '-', self._owner)}-{secrets.token_hex(6)}"
@@ -255,7 +256,7 @@ class DockerBackend:
 
     def _remove_when_created(self, creating: "Future[None]", name: str) -> None:
         with suppress(Exception):  # its error was raised to who asked for the container
-            creating.result(timeout=self._config.start_timeout_s * 3)
+            creating.result(timeout=CALL_S * 3)
         try:
             with suppress(*ENGINE_ERRORS):
                 self._client.remove_container(name, force=True, v=True)

@@ -80,9 +80,28 @@ def bubblewrap_options() -> tuple[str, ...]:
         options += ["--ro-bind-try", name, name]
     root = interpreter_root()
     options += [*(("--ro-bind", root, root) if root else ()), "--proc", "/proc", "--dev", "/dev"]
+    for path in machine_wide_proc():
+        options += ["--ro-bind-try", path, path]
     if bubblewrap_knows("--size"):
         options += ["--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]
     return (*options, "--remount-ro", "/dev")
+
+
+@cache
+def machine_wide_proc() -> tuple[str, ...]:
+    """Entries of /proc that belong to no process and that their owner may write.
+
+    Started by root, a sandbox's root is this machine's root without capabilities, and /proc/sys asks for the owner only: what is
+    not covered here could be changed for the whole machine (core_pattern runs a program as root). bwrap 0.8 leaves them open.
+    """
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() and not entry.is_symlink():
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode) or status.st_mode & 0o222:
+                    found.append(entry.path)
+    return tuple(sorted(found))
 
 
 @cache

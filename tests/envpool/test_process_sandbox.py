@@ -49,7 +49,12 @@ async def test_tree_and_environment(sandbox: ProcessSandbox) -> None:
     assert (await sandbox.run("git rev-list --all --count", 20)).output == "1\n"
     assert (await sandbox.run("python3 -c 'import calc; print(calc.add(1, 2))'", 20)).output == "-1\n"
     names = {line.split("=")[0] for line in (await sandbox.run("env", 20)).output.splitlines()}
-    assert names - {"PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "SWE_MASTER_SANDBOX"} == {"PATH", "HOME", "LANG", "PYTHONDONTWRITEBYTECODE"}
+    assert names - {"PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "SWE_MASTER_SANDBOX"} == {
+        "PATH",
+        "HOME",
+        "LANG",
+        "PYTHONDONTWRITEBYTECODE",
+    }
 
 
 async def test_secret_of_parent_is_absent(
