@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envpool.chat_sample import (
@@ -25,6 +25,9 @@ from envpool.policy import Message
 from envpool.row_file import RowFileError
 from envpool.tools import TOOLS
 from envpool.trajectory_columns import TrajectoryTexts, TurnTexts
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines under load are slow; nothing here is about time."""
 
 SPECS = tool_specs((tool.name, tool.description, tool.parameters) for tool in TOOLS.values())
 VIEW = """<function=str_replace_editor>
@@ -197,6 +200,7 @@ WORDS = st.sampled_from(["messages", "role", "content", "tool_calls", "function"
 ROWS = st.dictionaries(WORDS, st.recursive(JSON, lambda x: st.lists(x, max_size=3) | st.dictionaries(WORDS, x, max_size=4)))
 
 
+@PATIENT
 @given(ROWS)
 def test_any_row_is_a_sample_or_a_named_error(row: dict[str, Any]) -> None:
     try:
@@ -219,7 +223,7 @@ SAMPLES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(PATIENT, max_examples=60)
 @given(st.lists(SAMPLES, max_size=3), st.sampled_from([".jsonl", ".parquet"]))
 def test_files_give_back_what_they_were_given(
     tmp_path_factory: pytest.TempPathFactory, samples: list[ChatSample], suffix: str

@@ -1,10 +1,13 @@
 """Funnels by literals: counts never grow, sources add up."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envpool.funnel import ALL, Funnel, FunnelCounter, SourceFunnel, funnel_from_dict
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines under load are slow; nothing here is about time."""
 
 
 def test_funnel() -> None:
@@ -34,6 +37,7 @@ def test_one_source_needs_no_sum_and_none_gives_an_empty_one() -> None:
     assert [funnel.source for funnel in counter.funnels({})] == ["gym"]
 
 
+@PATIENT
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.sampled_from("abc"), st.integers(0, 3)), max_size=30))
 def test_every_funnel_shrinks_and_comes_back_from_its_record(rows: list[tuple[str, str, int]]) -> None:
     counter = FunnelCounter(("one", "two", "three"))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envpool.chat_format import IM_END
@@ -15,6 +15,9 @@ from envpool.chat_spans import chat_text, tokenize_chat
 from envpool.openhands_sample import as_chat_sample, complaints_about, documented_tools, parse_openhands_row
 from envpool.policy import Message
 from tests.envpool.agent_doubles import CHAT
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines under load are slow; nothing here is about time."""
 
 FILE = Path(__file__).parents[3] / "shared" / "data" / "swe_master" / "sft" / "multi_turn.jsonl"
 needs_data = pytest.mark.skipif(not FILE.is_file(), reason="the released SFT rows (../shared/data/swe_master) are not here")
@@ -178,6 +181,7 @@ TURNS = st.lists(
 FIELDS = {"input": TURNS | ANY, "prompt": ANY, "response": ANY, "response_ranges": ANY, "instance_id": ANY}
 
 
+@PATIENT
 @given(st.fixed_dictionaries({}, optional=FIELDS))
 def test_any_row_is_a_sample_or_a_named_error(one: dict[str, Any]) -> None:
     try:
@@ -201,6 +205,7 @@ MARKED = st.lists(
 )
 
 
+@PATIENT
 @given(MARKED)
 def test_ids_and_text_agree_with_the_renderer(messages: list[Message]) -> None:
     text, char_spans = chat_text(messages)

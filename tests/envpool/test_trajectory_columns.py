@@ -7,13 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envpool.patch import Patch
 from envpool.trajectory import StopReason, Trajectory, Turn
 from envpool.trajectory_columns import TurnTexts, read_scalars, read_texts
 from envpool.trajectory_store import DERIVED, TrajectoryFileError, derived_counts, read_trajectories, write_trajectories
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines under load are slow; nothing here is about time."""
 
 CALL = "<function=execute_bash>\n<parameter=command>ls</parameter>\n</function>"
 COLUMNS: dict[str, type] = {"instance_id": str, "sample_index": int, "resolved": bool, **dict.fromkeys(DERIVED, int)}
@@ -152,7 +155,7 @@ ACTIONS = st.sampled_from(["", CALL, CALL.replace("ls", "git  show")])
 WRITTEN = st.lists(PIECES, max_size=6).map("".join)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(PATIENT, max_examples=40)
 @given(
     st.lists(
         st.lists(st.tuples(WRITTEN, ACTIONS), max_size=4),

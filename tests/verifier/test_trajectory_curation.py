@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envpool.curation import stable_split
@@ -11,6 +11,9 @@ from envpool.funnel import ALL
 from envpool.trajectory import StopReason
 from verifier.trajectory_curation import Curation, CurationRules, curate_trajectories, shortest_per_task
 from verifier.trajectory_filter import FilterLimits, TrajectoryFacts, select_filters
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines under load are slow; nothing here is about time."""
 
 LIMITS = FilterLimits(1e-7, 0.9999999, 100, 100)
 FILTERS = select_filters(("resolved", "mixed_results", "within_tokens", "submitted"))
@@ -103,6 +106,7 @@ def test_the_stream_is_read_once_and_not_kept() -> None:
     assert len(result.train) == 500
 
 
+@PATIENT
 @given(
     st.lists(
         st.builds(
