@@ -124,37 +124,26 @@ class _PackageRun:
     issue_counts: Counter[str] = field(default_factory=Counter)
 
     async def make(self, bugs: Iterator[CandidateBug], config: PackageTasksConfig, seed: int) -> None:
-        """Single bugs first, then combinations of those that were kept."""
+        """Single bugs first, then combinations of those that were kept; where these are too few, more single ones."""
         num_combined = round(config.max_tasks * config.combined_share)
         singles = (BugSet((bug,)) for bug in islice(bugs, config.max_candidates))
-        kept = await self._keep(singles, config.max_tasks - num_combined)
+        spare: list[Noticed] = []
+        kept = await self._keep(singles, spare, config.max_tasks - num_combined)
         combinations = bug_combinations(tuple(one.bugs[0] for one in kept), config.bugs_per_combination, seed)
-        await self._keep(islice(combinations, 2 * num_combined), num_combined)
+        spare_combinations: list[Noticed] = []
+        await self._keep(islice(combinations, 2 * num_combined), spare_combinations, num_combined)
+        await self._keep(singles, spare, config.max_tasks - len(self.tasks))
+        self.counts["not needed"] += len(spare) + len(spare_combinations)
 
-    async def _keep(self, candidates: Iterator[BugSet], wanted: int) -> list[BugSet]:
-        """Try candidates in their order until `wanted` of them are tasks; those that are."""
+    async def _keep(self, candidates: Iterator[BugSet], spare: list[Noticed], wanted: int) -> list[BugSet]:
+        """Try candidates in their order until `wanted` of them are tasks; those that are. Noticed ones that are not needed
+        are put into `spare`, and what is there already comes first."""
         kept: list[BugSet] = []
         while len(kept) < wanted:
-            size = min(MAX_BATCH, 2 * (wanted - len(kept)))
-            batch: list[BugSet] = await in_patient_thread(partial(list, islice(candidates, size)))
-            if not batch:
+            if not spare and not await self._screen_some(candidates, spare, min(MAX_BATCH, 2 * (wanted - len(kept)))):
                 break
-            noticed = []
-            for outcome in await self.screening.screen(batch, self.pool):
-                self.counts["tried"] += 1
-                if isinstance(outcome, Dropped):
-                    self.counts[outcome.reason] += 1
-                else:
-                    noticed.append(outcome)
-            kept += await self._validated(noticed, wanted - len(kept))
-        return kept
-
-    async def _validated(self, noticed: list[Noticed], wanted: int) -> list[BugSet]:
-        """Validate in order, as many at once as the pool has sandboxes, until `wanted` are tasks."""
-        kept: list[BugSet] = []
-        left = list(noticed)
-        while left and len(kept) < wanted:
-            wave, left = left[: wanted - len(kept)], left[wanted - len(kept) :]
+            wave = spare[: wanted - len(kept)]
+            del spare[: len(wave)]
             outcomes = await asyncio.gather(*map(self.validation.validate, wave), return_exceptions=True)
             for one, outcome in zip(wave, outcomes, strict=True):
                 if isinstance(outcome, BaseException):
@@ -162,8 +151,19 @@ class _PackageRun:
                 if isinstance(outcome, Validated):
                     kept.append(one.bugs)
                 self._count(one.bugs, outcome)
-        self.counts["not needed"] += len(left)
         return kept
+
+    async def _screen_some(self, candidates: Iterator[BugSet], spare: list[Noticed], size: int) -> bool:
+        """Screen up to `size` candidates; False when there are none left."""
+        batch: list[BugSet] = await in_patient_thread(partial(list, islice(candidates, size)))
+        outcomes = await self.screening.screen(batch, self.pool) if batch else []
+        for outcome in outcomes:
+            self.counts["tried"] += 1
+            if isinstance(outcome, Dropped):
+                self.counts[outcome.reason] += 1
+            else:
+                spare.append(outcome)
+        return bool(batch)
 
     def _count(self, bugs: BugSet, outcome: Validated | Dropped) -> None:
         if isinstance(outcome, Dropped):
