@@ -31,6 +31,7 @@ setup(
         "wandb>=0.20",
         "numpy>=2",
         "orjson>=3.10",
+        "peft>=0.21",
         "pyarrow>=16",
         "rich>=13",
         "safetensors>=0.5",
@@ -49,7 +50,9 @@ setup(
         "dev": [
             "atif>=1.8",
             "hypothesis>=6",
+            "cel-python>=0.5",
             "import-linter>=2",
+            "kubernetes-validate>=1.34",
             "mypy>=2",
             "pytest>=9",
             "pytest-asyncio>=1.5",

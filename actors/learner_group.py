@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import heapq
 import os
 import socket
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from actors.engine_pool import EnginePool
 from actors.ray_calls import arrives, cause_of, make_actor
 from actors.weight_sync import WeightBuffer, pack_weights
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
+from trainers.batch_planning import plan_micro_batches
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
 
@@ -122,8 +122,13 @@ class LearnerGroup:
 
         Returns the metrics of DeepSpeedLearner.train_step; they hold for the union of the samples.
         """
-        shares = self._shares("train_step", samples)
-        arguments = [("train_step", [samples[index] for index in share], loss) for share in shares]
+        self._require_open("train_step")
+        arguments = []
+        for plan in plan_for_ranks([planned_tokens(sample, loss) for sample in samples], self._config):
+            share = [index for together in plan for index in together]
+            place = {index: position for position, index in enumerate(share)}
+            rows = [[place[index] for index in together] for together in plan]
+            arguments.append(("train_step", [samples[index] for index in share], loss, rows))
         metrics: dict[str, float] = (await self._all("call", arguments, self._config.step_timeout_s))[0]
         return metrics
 
@@ -214,10 +219,6 @@ class LearnerGroup:
             self._kill()
             raise LearnerGroupError(f"{what}: learner rank {failed} of {len(refs)}: {reason}") from error
 
-    def _shares(self, what: str, samples: Sequence[TrainSample]) -> list[list[int]]:
-        self._require_open(what)
-        return split_by_tokens([len(sample.token_ids) for sample in samples], len(self.ranks))
-
     def _require_open(self, what: str) -> None:
         if not self.ranks:
             raise LearnerGroupError(f"{what}: the learner group is closed")
@@ -228,16 +229,21 @@ class LearnerGroup:
             ray.kill(rank)
 
 
-def split_by_tokens(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
-    """Indices for each rank such that the token sums are close: longest first, always to the rank with the fewest tokens.
+def planned_tokens(sample: TrainSample, loss: LossSpec) -> int:
+    """Tokens the learner will compute for a sample: none when no token of it can have a weight in the loss.
 
-    >>> split_by_tokens([5, 1, 4, 2], 2)
-    [[0, 1], [2, 3]]
+    Such a sample still goes to a rank, which counts it.
     """
-    ranks: list[list[int]] = [[] for _ in range(num_ranks)]
-    loads = [(0, rank) for rank in range(num_ranks)]
-    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        load, rank = heapq.heappop(loads)
-        ranks[rank].append(index)
-        heapq.heappush(loads, (load + lengths[index], rank))
-    return ranks
+    trains = sample.advantages.any() or loss.context_loss_weight or loss.name == "cross_entropy"
+    return len(sample.token_ids) if trains else 0
+
+
+def plan_for_ranks(tokens: Sequence[int], learner: LearnerConfig) -> list[list[list[int]]]:
+    """By rank, by micro-batch: indices of samples. The ranks of a sequence group get the same ones.
+
+    >>> plan_for_ranks([5, 1, 4, 2], LearnerConfig(num_ranks=2, tokens_per_micro_batch=8))
+    [[[0, 1]], [[2, 3]]]
+    """
+    size = learner.sequence_parallel
+    groups = plan_micro_batches(tokens, max(learner.num_ranks // size, 1), learner.tokens_per_micro_batch)
+    return [groups[rank // size] for rank in range(learner.num_ranks)]

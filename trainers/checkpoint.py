@@ -5,6 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written or read; one line that says which and why."""
+
+
 STEP_FOLDER = re.compile(r"step_(\d+)")
 
 
@@ -55,3 +60,10 @@ def publish_folder(partial: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(partial, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raise OSError when the disk of `folder` has less than `num_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise OSError(f"{num_bytes >> 20} MiB are needed on the disk of {folder} and {free >> 20} MiB are free")

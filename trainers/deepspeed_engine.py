@@ -45,24 +45,63 @@ def join_process_group(rank: int, world_size: int, address: str, port: int, conf
 
 
 def start_engine(module: PretrainedLM, dtype: str, optimizer: OptimizerConfig, config: LearnerConfig) -> Any:
-    """DeepSpeed's engine around the module. Gradients accumulate until `step`, however many backward passes that takes."""
+    """DeepSpeed's engine around the module. Gradients accumulate until `step`, however many backward passes that takes.
+
+    With bfloat16 weights, gradients are summed and the optimizer keeps its own weights in float32. Raises ValueError for
+    settings that cannot act together.
+    """
     import deepspeed
 
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    adamw = torch.optim.AdamW(
+        trained,
+        lr=optimizer.learning_rate,
+        betas=optimizer.betas,
+        weight_decay=optimizer.weight_decay,
+        fused=torch.cuda.is_available(),
+    )
+    settings = engine_settings(dtype, optimizer, config)
+    engine, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=settings)
+    return engine
+
+
+def engine_settings(dtype: str, optimizer: OptimizerConfig, config: LearnerConfig) -> dict[str, Any]:
+    """DeepSpeed's configuration. Raises ValueError for settings that cannot act together."""
     if config.zero_stage not in (1, 2, 3):
         raise ValueError(f"learner.zero_stage={config.zero_stage} is not supported; 1, 2 or 3")
-    settings = {
+    if config.parameter_offload and config.zero_stage != 3:
+        raise ValueError(f"learner.parameter_offload needs learner.zero_stage=3, it is {config.zero_stage}")
+    if config.optimizer_offload and dtype == "bfloat16" and config.zero_stage != 3:
+        # Stages 1 and 2 then sum gradients in bfloat16, and keep part of those of a skipped step (DeepSpeed 0.19.8).
+        raise ValueError(f"learner.optimizer_offload with bfloat16 needs learner.zero_stage=3, it is {config.zero_stage}")
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
+    pinned = torch.cuda.is_available()
+    if config.optimizer_offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pinned}
+    if config.parameter_offload:
+        zero["offload_param"] = {"device": "cpu", "pin_memory": pinned}
+    return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": optimizer.max_grad_norm,
-        "bf16": {"enabled": dtype == "bfloat16"},
-        "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
+        "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1 << 60,
     }
-    adamw = torch.optim.AdamW(
-        module.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, weight_decay=optimizer.weight_decay
-    )
-    engine, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=settings)
-    return engine
+
+
+def take_step(engine: Any, zero_stage: int) -> bool:
+    """Clip and apply the accumulated gradients; False when one was not finite: then they are dropped and nothing changes."""
+    if zero_stage == 3:
+        # DeepSpeed looks for overflow in stage 3 with float16 only: a NaN would reach the weights.
+        engine.optimizer.check_overflow()
+        if engine.optimizer.overflow:
+            engine.optimizer._loss_scale_update_and_overflow_cleanup()
+            engine.skipped_steps += 1
+            return False
+    engine.step()
+    return bool(engine.was_step_applied())

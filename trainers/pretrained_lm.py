@@ -1,13 +1,16 @@
 """A Hugging Face causal language model, asked only for the log-probs that a loss needs."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from trainers.activation_memory import activations_in_host_memory, checkpoint_layers
 from trainers.packing import MicroBatch
-from trainers.token_logprobs import token_logprobs
+from trainers.segment_attention import ATTENTION_NAME
+from trainers.token_logprobs import TokenLogprobs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOKENIZER_FILES = (
@@ -18,14 +21,14 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "generation_config.json",
 )
 
 
 class PretrainedLM(nn.Module):
     """Forward: a micro-batch to the log-probs (N,) of its predicted tokens.
 
-    The output layer runs only at predicted positions. Models that transform their logits after the output layer (soft caps,
-    scales: Gemma, Cohere) are not supported; Qwen, Llama and Mistral do not.
+    The output layer runs only at predicted positions, and never on all of them at once.
     """
 
     lm: PreTrainedModel
@@ -33,21 +36,57 @@ class PretrainedLM(nn.Module):
     def __init__(self, lm: PreTrainedModel) -> None:
         super().__init__()
         self.lm = lm
+        self.logprobs = TokenLogprobs(lm.get_output_embeddings(), lm.config.vocab_size)
+        self.offload_activations = False
 
     def forward(self, batch: MicroBatch) -> torch.Tensor:
-        hidden_BTH = self.lm.base_model(input_ids=batch.token_ids, use_cache=False).last_hidden_state
-        before_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1]).index_select(0, batch.predicted - 1)
-        return token_logprobs(before_NH, batch.targets, self.lm.get_output_embeddings(), self.lm.config.vocab_size)
+        keeping = activations_in_host_memory() if self.offload_activations and torch.is_grad_enabled() else nullcontext()
+        with keeping:
+            hidden_1TH = self.decoder(
+                input_ids=batch.token_ids,
+                position_ids=batch.position_ids,
+                use_cache=False,
+                segment_lengths=batch.lengths,
+            ).last_hidden_state
+        before_NH = hidden_1TH[0].index_select(0, batch.predicted - 1)
+        return self.logprobs(before_NH, batch.targets)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The layers below the output layer."""
+        return self.lm.get_decoder()
+
+    def save_activation_memory(self, checkpointing: bool, offload: bool) -> None:
+        """Keep only the layers' inputs for the backward pass, and keep them in host memory."""
+        if checkpointing:
+            checkpoint_layers(self.lm)
+        self.offload_activations = offload
 
 
 def load_pretrained_lm(path: Path, dtype: str) -> PretrainedLM:
     """The model in `path` with weights in `dtype` (float32 or bfloat16); no network is asked.
 
     The dtype goes to from_pretrained and is never cast afterwards: `.bfloat16()` would also round the rotary frequencies.
+    Models that transform their logits after the output layer (soft caps, scales: Gemma, Cohere) or attend in sliding windows
+    are refused with a ValueError; Qwen, Llama and Mistral do not.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True)
-    if getattr(model.config, "final_logit_softcapping", None) or getattr(model.config, "logit_scale", None):
+    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    if getattr(config, "final_logit_softcapping", None) or getattr(config, "logit_scale", None):
         raise ValueError(f"{path}: models that rescale their logits are not supported")
-    return PretrainedLM(model)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        raise ValueError(f"{path}: models with sliding-window attention are not supported")
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=DTYPES[dtype], attn_implementation=ATTENTION_NAME, local_files_only=True
+    )
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return PretrainedLM(model).train()  # transformers recomputes checkpointed layers in training mode only
+
+
+def without_weights(lm: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same configuration whose parameters hold no memory: it writes an export from a state dict."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(lm.config)

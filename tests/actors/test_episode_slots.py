@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from actors.learner_group import split_by_tokens
+from actors.learner_group import plan_for_ranks
+from configs.optimizer_config import LearnerConfig
 from actors.rollout_workers import EpisodeSlots
 
 
@@ -42,7 +43,9 @@ async def test_a_cancelled_wait_gives_its_slots_back() -> None:
 
 
 def test_ranks_get_similar_numbers_of_tokens() -> None:
-    assert split_by_tokens([30, 10, 20], 2) == [[0], [2, 1]]
-    assert split_by_tokens([5, 5, 5, 5], 2) == [[0, 2], [1, 3]]
-    assert split_by_tokens([7], 3) == [[0], [], []]
-    assert split_by_tokens([], 2) == [[], []]
+    two = LearnerConfig(num_ranks=2, tokens_per_micro_batch=40)
+    assert plan_for_ranks([30, 10, 20], two) == [[[0]], [[2, 1]]]
+    assert plan_for_ranks([], two) == [[], []]
+    assert plan_for_ranks([7], LearnerConfig(num_ranks=3)) == [[[0]], [], []]
+    pairs = LearnerConfig(num_ranks=4, sequence_parallel=2, tokens_per_micro_batch=40)
+    assert plan_for_ranks([30, 10, 20], pairs) == [[[0]], [[0]], [[2, 1]], [[2, 1]]]

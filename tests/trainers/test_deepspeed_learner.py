@@ -87,12 +87,12 @@ def weights_of(learner: DeepSpeedLearner) -> dict[str, np.ndarray]:
     return dict(learner.weights())
 
 
-@pytest.mark.parametrize("poison", ["logprobs", "nothing to train on", "no samples"])
+@pytest.mark.parametrize("poison", ["NaN", "nothing to train on", "no samples"])
 def test_a_step_that_cannot_be_taken_leaves_the_weights(learner: DeepSpeedLearner, poison: str) -> None:
     before = weights_of(learner)
     sample = replace(SAMPLES[0], advantages=-np.abs(SAMPLES[0].advantages))
     batches = {
-        "logprobs": [replace(sample, rollout_logprobs=np.float32(-1e4) * sample.loss_mask)],  # the ratio overflows
+        "NaN": [SAMPLES[1], replace(sample, advantages=sample.advantages * np.float32("nan"))],
         "nothing to train on": [replace(sample, advantages=0 * sample.advantages)],
         "no samples": [],
     }
@@ -136,7 +136,7 @@ def test_the_learning_rate_follows_the_schedule(learner: DeepSpeedLearner, model
 
 
 def test_a_folder_that_is_no_checkpoint(learner: DeepSpeedLearner, tmp_path: Path) -> None:
-    with pytest.raises(LearnerError, match="is no checkpoint for rank 0 of 1"):
+    with pytest.raises(LearnerError, match="is no checkpoint"):
         learner.load_checkpoint(tmp_path)
 
 

@@ -1,14 +1,16 @@
 """Packing: literal tensors, and the same loss and gradient however the samples are split (speed: benchmarks/learner_speed.py)."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from tests.trainers.training_doubles import largest_difference, loss_and_gradient, make_sample
 from trainers.loss_spec import LossSpec
-from trainers.packing import pack, plan_rows
+from trainers.packing import pack
 from trainers.pretrained_lm import PretrainedLM
-from trainers.token_logprobs import token_logprobs
 from trainers.train_sample import TrainSample
 
 SPECS = [LossSpec("clip_higher", max_response_tokens=100), LossSpec("cross_entropy", context_loss_weight=0.2)]
@@ -30,8 +32,9 @@ def test_pack_literal() -> None:
     short = literal_sample([5, 6, 7], [0, 0, 1], [0, 0, -0.5], 2.0)
     long = literal_sample([1, 2, 3, 4], [0, 1, 0, 1], [0, -0.1, 0, -0.2], -1.0)
     (batch,) = pack([short, long], 8, lambda sample: sample.loss_mask / np.float32(4))
-    assert batch.token_ids.tolist() == [[1, 2, 3, 4], [5, 6, 7, 0]]
-    assert batch.lengths.tolist() == [4, 3]
+    assert batch.token_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert batch.lengths == (4, 3)
     assert batch.sample_indices == (1, 0)
     assert batch.predicted.tolist() == [1, 3, 6]
     assert batch.targets.tolist() == [2, 4, 7]
@@ -45,13 +48,10 @@ def test_a_first_token_is_never_predicted() -> None:
     assert pack([literal_sample([5], [1], [-1], 1.0)], 8, lambda sample: sample.loss_mask.astype(np.float32)) == []
 
 
-def test_plan_keeps_every_sample_once_within_the_budget() -> None:
-    lengths = [int(length) for length in np.random.default_rng(0).integers(1, 50, 100)]
-    plan = plan_rows(lengths, 120)
-    assert sorted(index for rows in plan for index in rows) == list(range(100))
-    assert all(len(rows) * max(lengths[index] for index in rows) <= 120 for rows in plan)
-    assert plan_rows([500, 3], 120) == [[0], [1]]
-    assert plan_rows([], 120) == []
+def test_a_given_plan_is_followed_and_samples_without_weight_are_left_out() -> None:
+    samples = [literal_sample([1, 2], [0, 1], [0, -1], 1.0), literal_sample([3, 4], [0, 0], [0, 0], 0.0)] * 2
+    batches = pack(samples, 100, lambda sample: sample.loss_mask.astype(np.float32), [[2, 1], [0], [3]])
+    assert [batch.sample_indices for batch in batches] == [(2,), (0,)]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -87,13 +87,14 @@ def test_no_token_sees_another_sample_or_padding(model: PretrainedLM) -> None:
     assert torch.equal(logprobs_of_second(first), logprobs_of_second(other))
 
 
-def test_chunked_logprobs_equal_whole_ones() -> None:
-    torch.manual_seed(0)
-    hidden, head, targets = torch.randn(50, 8, requires_grad=True), torch.nn.Linear(8, 11), torch.randint(0, 11, (50,))
-    whole = token_logprobs(hidden, targets, head, 11)
-    (whole_gradient,) = torch.autograd.grad(whole.sum(), hidden)
-    chunked = token_logprobs(hidden, targets, head, 11, logits_per_chunk=11 * 7)
-    (gradient,) = torch.autograd.grad(chunked.sum(), hidden)
-    assert torch.allclose(whole, torch.log_softmax(head(hidden), -1)[torch.arange(50), targets], atol=1e-6)
-    assert torch.allclose(chunked, whole, atol=1e-6)
-    assert torch.allclose(gradient, whole_gradient, atol=1e-6)
+def test_packed_logprobs_are_those_transformers_gives_each_sample_alone(model: PretrainedLM, model_folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    samples = [make_sample(rng, int(length)) for length in (17, 40, 5)]
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation="eager")
+    (batch,) = pack(samples, 100, lambda sample: np.ones(len(sample.token_ids), np.float32))
+    with torch.no_grad():
+        found = model(batch).split([length - 1 for length in batch.lengths])
+        for index, values in zip(batch.sample_indices, found, strict=True):
+            ids = torch.from_numpy(samples[index].token_ids.astype(np.int64))
+            expected = torch.log_softmax(plain(ids[None]).logits[0, :-1], -1).gather(1, ids[1:, None])[:, 0]
+            assert torch.allclose(values, expected, atol=1e-5)
