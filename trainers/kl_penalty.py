@@ -18,13 +18,13 @@ def k3(policy_logprobs: Floats, reference_logprobs: Floats) -> Floats:
     >>> k3(np.array([-1.0]), np.array([-1.0])).tolist()
     [0.0]
     """
-    d = reference_logprobs - policy_logprobs
-    return np.exp(np.minimum(d, MAX_LOG_RATIO)) - 1 - d
+    d = np.minimum(reference_logprobs - policy_logprobs, MAX_LOG_RATIO)
+    return np.maximum(np.expm1(d) - d, 0.0)
 
 
 def k3_gradient(policy_logprobs: Floats, reference_logprobs: Floats) -> Floats:
     """Derivative of `k3` with respect to the policy's log-prob: 1 - exp(reference - policy)."""
-    return 1 - np.exp(np.minimum(reference_logprobs - policy_logprobs, MAX_LOG_RATIO))
+    return -np.expm1(np.minimum(reference_logprobs - policy_logprobs, MAX_LOG_RATIO))
 
 
 def with_kl_penalty(

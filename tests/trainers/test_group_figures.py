@@ -3,7 +3,14 @@
 import pytest
 
 from tests.trainers.training_doubles import make_group
-from trainers.group_filter import filter_groups, has_spread
+from trainers.group_filter import (
+    NoLearningSignalError,
+    filter_groups,
+    flat_groups_in_a_row,
+    has_spread,
+    num_to_replace,
+    require_signal,
+)
 from trainers.rollout_metrics import mean_staleness, rollout_metrics
 
 
@@ -17,9 +24,33 @@ def test_spread_is_over_members_that_train() -> None:
 def test_filter_keeps_or_drops() -> None:
     groups = [make_group([1, 1]), make_group([1, 0]), make_group([0, 0])]
     assert filter_groups(groups, "keep") == groups
-    assert filter_groups(groups, "drop") == [groups[1]]
-    with pytest.raises(ValueError, match="keep, drop"):
+    assert filter_groups(groups, "drop") == filter_groups(groups, "replace") == [groups[1]]
+    with pytest.raises(ValueError, match="keep, drop, replace"):
         filter_groups(groups, "resample")
+
+
+def test_groups_to_replace() -> None:
+    groups = [make_group([1, 1]), make_group([1, 0])]
+    assert [num_to_replace(groups, 3, policy) for policy in ("keep", "drop", "replace")] == [0, 0, 2]
+    assert num_to_replace(groups, 1, "replace") == 0
+
+
+def test_flat_groups_are_counted_since_the_last_one_with_spread() -> None:
+    flat, spread = make_group([1, 1]), make_group([1, 0])
+    assert flat_groups_in_a_row([spread, flat, flat], 7) == 2
+    assert flat_groups_in_a_row([flat, flat], 7) == 9
+    assert flat_groups_in_a_row([flat, spread], 7) == 0
+    assert flat_groups_in_a_row([], 7) == 7
+
+
+def test_a_run_without_signal_says_why() -> None:
+    groups = [make_group([0, 0]), make_group([0, 1], train=[True, False], lost=2)]
+    require_signal(9, groups, 10)
+    require_signal(9, groups, 0)
+    with pytest.raises(NoLearningSignalError, match=r"last 10 groups .*rewards 0 to 0, mean 0, 1 episodes masked, 2 lost"):
+        require_signal(10, groups, 10)
+    with pytest.raises(NoLearningSignalError, match="no reward"):
+        require_signal(10, [make_group([])], 10)
 
 
 def test_rollout_metrics_literals() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from configs.grpo_config import GRPOConfig
 from tests.trainers.training_doubles import make_group
-from trainers.grpo_loop import RolloutsFailedError, run_grpo
+from trainers.group_filter import NoLearningSignalError
+from trainers.grpo_loop import RolloutsFailedError, Shape, Spares, run_grpo
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
 from verifier.reward import Group
@@ -73,6 +74,9 @@ class Run:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     stop_after: int = 99
 
+    shape: Shape = field(default=lambda step, groups: groups)
+    spares: Spares = field(default=lambda step, round_, used, count: [])
+
     async def go(self, config: GRPOConfig, start_step: int = 0) -> None:
         def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
             self.steps.append(step)
@@ -82,7 +86,8 @@ class Run:
                 self.stop.set()
 
         await asyncio.wait_for(
-            run_grpo(config, tasks_of_step, self.rollouts, self.learner, start_step, on_step, self.stop), timeout=20
+            run_grpo(config, tasks_of_step, self.rollouts, self.learner, start_step, on_step, self.stop, self.shape, self.spares),
+            timeout=20,
         )
 
 
@@ -217,3 +222,79 @@ async def test_dropped_groups_are_played_but_not_trained_on() -> None:
     run = Run(ScriptedRollouts(first_is_flat))
     await run.go(GRPOConfig(num_steps=1, zero_spread_groups="drop"))
     assert (len(run.learner.batches[0]), len(run.groups[0])) == (2, 2)
+
+
+def other_tasks(step: int, round_: int, used: set[str], count: int) -> list[str]:
+    return [f"spare-{round_}-{index}" for index in range(count)]
+
+
+async def test_groups_without_spread_are_replaced_by_other_tasks() -> None:
+    """Both planned groups and the first spare are flat: two spares in round 0, one in round 1."""
+
+    async def flat_first(step: int, index: int) -> Group | None:
+        return make_group([1, 1], task=f"flat-{index}") if index in (0, 1, 4) else None
+
+    run = Run(ScriptedRollouts(flat_first), spares=other_tasks)
+    await run.go(GRPOConfig(num_steps=1, groups_per_step=2, zero_spread_groups="replace", max_replacement_rounds=5))
+    assert [task for _, _, task, _ in run.rollouts.played] == ["task-0-0", "task-0-1", "spare-0-0", "spare-0-1", "spare-1-0"]
+    assert len({index for _, index, _, _ in run.rollouts.played}) == 5  # each with a seed of its own
+    assert (run.metrics[0]["rollout/replacements"], len(run.groups[0]), len(run.learner.batches[0])) == (3, 5, 4)
+
+
+@pytest.mark.parametrize(("policy", "rounds", "plays"), [("replace", 2, 6), ("drop", 2, 2), ("keep", 2, 2)])
+async def test_replacing_ends_after_its_rounds(policy: str, rounds: int, plays: int) -> None:
+    async def flat(step: int, index: int) -> Group:
+        return make_group([0, 0])
+
+    run = Run(ScriptedRollouts(flat), spares=other_tasks)
+    await run.go(GRPOConfig(num_steps=1, zero_spread_groups=policy, max_replacement_rounds=rounds))
+    assert len(run.rollouts.played) == plays
+
+
+async def test_a_failing_replacement_is_not_fatal() -> None:
+    async def script(step: int, index: int) -> Group | None:
+        if index >= 2:
+            raise RuntimeError("worker died")
+        return make_group([0, 0]) if index == 0 else None
+
+    run = Run(ScriptedRollouts(script), spares=other_tasks)
+    await run.go(GRPOConfig(num_steps=1, zero_spread_groups="replace", max_replacement_rounds=1))
+    assert [group.instance_id for group in run.groups[0]] == ["task", "task-0-1"]
+
+
+async def test_stop_while_replacing_cancels_the_replacements() -> None:
+    async def script(step: int, index: int) -> Group:
+        if index >= 2:
+            run.stop.set()
+            await asyncio.sleep(1000)
+        return make_group([0, 0])
+
+    run = Run(ScriptedRollouts(script), spares=other_tasks)
+    await run.go(GRPOConfig(num_steps=1, zero_spread_groups="replace"))
+    assert (run.learner.events, run.rollouts.running) == ([], 0)
+
+
+async def test_a_run_without_signal_stops_with_the_reason_and_keeps_its_steps() -> None:
+    async def flat_from_step_1(step: int, index: int) -> Group | None:
+        return make_group([0, 0]) if step else None
+
+    run = Run(ScriptedRollouts(flat_from_step_1))
+    with pytest.raises(NoLearningSignalError, match=r"max_flat_groups=4.*rewards 0 to 0"):
+        await run.go(GRPOConfig(num_steps=9, max_flat_groups=4, checkpoint_every=100))
+    assert run.steps == [1, 2, 3]
+    assert run.learner.events[-1] == "save 3"
+    assert [metrics["rollout/flat_in_a_row"] for metrics in run.metrics] == [0, 2, 4]
+
+
+async def test_rewards_are_shaped_before_they_train() -> None:
+    run = Run(shape=lambda step, groups: [make_group([3, 1], task=group.instance_id) for group in groups])
+    await run.go(GRPOConfig(num_steps=1))
+    assert [float(sample.advantages.max() + sample.advantages.min()) for sample in run.learner.batches[0]] == [2, -2, 2, -2]
+
+
+async def test_several_optimizer_steps_on_a_batch() -> None:
+    run = Run()
+    await run.go(GRPOConfig(num_steps=2, updates_per_batch=2, checkpoint_every=9))
+    assert run.learner.events == ["train", "train", "sync 1", "train", "train", "sync 2", "save 2"]
+    assert [len(batch) for batch in run.learner.batches] == [2, 2, 2, 2]
+    assert [played[3] for played in run.rollouts.played] == [0, 0, 1, 1]

@@ -1,9 +1,15 @@
 """Reward tables against the published rules."""
 
+from pathlib import Path
+
 import pytest
 
+from configs.stage_loading import load_config
+from configs.verifier_config import RewardRuleConfig, VerifierConfig
 from envpool.trajectory import StopReason
-from verifier.rewards import REWARDS, compute_reward
+from tests.trainers.training_doubles import make_group, make_trajectory
+from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
+from verifier.rewards import REWARDS, RewardRule, compute_reward, reshaped, reward_table
 
 CUT_SHORT = (StopReason.MAX_TURNS, StopReason.MAX_TOKENS, StopReason.DEADLINE)
 
@@ -31,3 +37,52 @@ def test_a_wrong_patch_is_worth_nothing_and_every_reason_has_a_rule(table: str, 
 
 def test_the_parts_say_what_a_reward_is_made_of() -> None:
     assert compute_reward(REWARDS["swe_master"], StopReason.DEADLINE, True, 0.25).parts == {"outcome": 1.0, "factor": 0.25}
+
+
+YAML = Path(__file__).parents[2] / "configs" / "yaml"
+
+
+@pytest.mark.parametrize("table", ["swe_master", "deepswe", "swe_world"])
+def test_each_published_rule_is_a_configuration_that_spells_its_rows(table: str) -> None:
+    config = load_config(YAML / f"reward_{table}.yaml", []).verifier
+    assert set(config.reward_rules) == {reason.value for reason in StopReason}
+    assert reward_table(config) == REWARDS[table]
+    from_rows_alone = VerifierConfig(reward="outcome", reward_rules=config.reward_rules)
+    for reason in StopReason:
+        ours, theirs = (compute_reward(rows, reason, True, 0.5) for rows in (reward_table(from_rows_alone), REWARDS[table]))
+        assert (ours.value, ours.train) == (theirs.value, theirs.train)
+
+
+def test_one_row_can_be_replaced() -> None:
+    rows = {"max_tokens": RewardRuleConfig(graded=False, train=False), "deadline": RewardRuleConfig(factor=0.25)}
+    table = reward_table(VerifierConfig(reward_rules=rows))
+    assert table[StopReason.MAX_TOKENS] == RewardRule(graded=False, factor=1.0, train=False)
+    assert compute_reward(table, StopReason.DEADLINE, True, 0.5).value == 0.25
+    assert table[StopReason.MAX_TURNS] == REWARDS["swe_master"][StopReason.MAX_TURNS]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (VerifierConfig(reward="best"), "no such table"),
+        (VerifierConfig(reward_rules={"crashed": RewardRuleConfig()}), "no such stop reason"),
+        (VerifierConfig(reward_rules={"deadline": RewardRuleConfig(factor="half")}), "a number or alpha"),
+    ],
+)
+def test_mistakes_are_named(config: VerifierConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        reward_table(config)
+
+
+def test_a_group_is_shaped_again_under_another_alpha() -> None:
+    trajectories = [make_trajectory([], 0), make_trajectory([], 1, StopReason.MAX_TURNS), make_trajectory([], 2)]
+    members = tuple(
+        ScoredTrajectory(trajectory, Reward(9.0, {}, True), resolved, "log")
+        for trajectory, resolved in zip(trajectories, (True, True, False), strict=True)
+    )
+    group = Group("task", members, (LostEpisode(3, "sandbox died"),))
+    shaped = reshaped(group, REWARDS["swe_master"], 0.25)
+    assert [member.reward.value for member in shaped.members] == [1.0, 0.25, 0.0]
+    assert shaped.lost == group.lost
+    assert [member.reward.train for member in reshaped(group, REWARDS["deepswe"], 0.25).members] == [True, False, True]
+    assert reshaped(make_group([]), REWARDS["deepswe"], 0.5) == make_group([])
