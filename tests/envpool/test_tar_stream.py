@@ -115,6 +115,10 @@ def outside() -> Iterator[Path]:
         yield Path(folder)
 
 
+def names_in(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.exists() else set()
+
+
 async def test_links_in_the_sandbox_lead_nowhere_outside(
     images: FolderImages, calc_image: str, outside: Path, tmp_path: Path
 ) -> None:
@@ -129,7 +133,7 @@ async def test_links_in_the_sandbox_lead_nowhere_outside(
             await sandbox.put_tar(".", one_chunk(packed(("w2", None, str(outside)), ("w2/owned", b"x", ""))))
         with pytest.raises(PermissionError):
             await gathered(sandbox.get_tar("way"))
-        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+        assert names_in(outside) == {"secret"}
         with tarfile.open(fileobj=io.BytesIO(await gathered(sandbox.get_tar(".")))) as archive:
             kinds = {member.name: member.type for member in archive}
             assert archive.getmember("./calc.py").mode == 0o700
@@ -137,7 +141,7 @@ async def test_links_in_the_sandbox_lead_nowhere_outside(
         assert "./pipe" not in kinds
         with pytest.raises(PermissionError, match="cannot be unpacked safely"):
             await unpack_tar(sandbox.get_tar("."), tmp_path / "here")
-        assert not os.path.lexists(tmp_path / "here/way")
+        assert "way" not in names_in(tmp_path / "here")
     finally:
         await backend.close()
 
