@@ -1,7 +1,7 @@
 """Prefetched sandboxes, an engine that goes away, a full disk: the pool with a scripted backend."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -98,11 +98,12 @@ async def test_a_lease_waits_for_the_one_that_is_just_starting(backend: SweptBac
     assert (backend.started, pool.warm_hits) == (["folder:a"], 1)
     pool.prefetch("folder:a", "/testbed", 2)
     await asyncio.sleep(0)
-    hurried = asyncio.create_task(pool.lease("folder:a", "/testbed").__aenter__())
-    await asyncio.sleep(0.01)
-    hurried.cancel()
-    with suppress(asyncio.CancelledError):
-        await hurried
+    async with AsyncExitStack() as stack:
+        hurried = asyncio.create_task(stack.enter_async_context(pool.lease("folder:a", "/testbed")))
+        await asyncio.sleep(0.01)
+        hurried.cancel()
+        with suppress(asyncio.CancelledError):
+            await hurried
     await until(lambda: sum(not used.closed for used in backend.sandboxes) == 1, "what nobody takes any more is removed")
     await pool.close()
     assert (pool.active, all(used.closed for used in backend.sandboxes)) == (0, True)
@@ -137,11 +138,12 @@ async def test_when_the_engine_goes_away_leases_fail_and_new_ones_wait(backend: 
         with pytest.raises(EngineLostError, match="engine went away: the scripted engine is away"):
             await sandbox.run("x", 5)
         await until(lambda: all(used.closed for used in backend.sandboxes), "all are given up")
-        waiting = asyncio.create_task(pool.lease("folder:b", "/testbed").__aenter__())
-        await asyncio.sleep(0.03)
-        assert not waiting.done()
-        backend.away = False
-        assert (await (await asyncio.wait_for(waiting, 5)).run("x", 5)).output == "folder:b"
+        async with AsyncExitStack() as stack:
+            waiting = asyncio.create_task(stack.enter_async_context(pool.lease("folder:b", "/testbed")))
+            await asyncio.sleep(0.03)
+            assert not waiting.done()
+            backend.away = False
+            assert (await (await asyncio.wait_for(waiting, 5)).run("x", 5)).output == "folder:b"
     assert (pool.lost, pool.engine_losses, backend.started[-1]) == (1, 1, "folder:b")
     await pool.close()
 
