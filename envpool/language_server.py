@@ -41,8 +41,9 @@ class LanguageServer:
     initialization_options: Mapping[str, Any] = field(default_factory=dict)
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
-    def launch(self, scratch: str) -> Launch | None:
-        """How to start it here, None where it is not installed. `scratch` is its one writable folder, as it sees it."""
+    def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
+        """How to start it here, None where it is not installed. `scratch` is its one writable folder, as it sees it; `files` are
+        the project's, relative to its root."""
         raise NotImplementedError
 
     def prepared_files(self, files: Sequence[str], root: str) -> dict[str, bytes]:

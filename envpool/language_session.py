@@ -58,7 +58,7 @@ class LanguageSession:
         cls, server: LanguageServer, mirror: SandboxMirror, place: ServerPlace, config: LspConfig, deadline: float
     ) -> "LanguageSession":
         """A server that has answered `initialize`. LspRefusalError where it is not installed, ServerBrokenError."""
-        launch = server.launch(place.scratch)
+        launch = server.launch(place.scratch, mirror.files)
         if launch is None:
             raise LspRefusalError(f"no server for {server.title} is installed where the sandboxes run ({server.install_hint})")
         await asyncio.to_thread(_prepare, server, mirror, place)

@@ -139,8 +139,8 @@ class LspClient:
                     await self._take(message)
                 self._changed.set()
             await asyncio.sleep(0.05)  # what it says about its end comes over the other channel
-            last = self._stderr.decode("utf-8", "replace").strip().splitlines()
-            self._break(ServerEndedError(f"the server ended{': ' + last[-1][:200] if last else ''}"))
+            said = [line for line in self._stderr.decode("utf-8", "replace").splitlines() if "rror" in line]
+            self._break(ServerEndedError(f"the server ended{': ' + said[0].strip()[:200] if said else ''}"))
         except ServerBrokenError as error:
             self._break(error)
         except (AttributeError, TypeError, KeyError, ValueError) as error:  # JSON of another form than the protocol's
@@ -177,7 +177,7 @@ class LspClient:
             return {"result": None}
         if method == "workspace/applyEdit":
             return {"result": {"applied": False}}
-        if method in _ACCEPTED:
+        if method in _ACCEPTED or method.endswith("/refresh"):
             return {"result": None}
         return {"error": {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported"}}
 

@@ -1,17 +1,14 @@
 """What a server finds wrong with a file as it is now."""
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from envpool.language_session import LanguageSession
-from envpool.lsp_errors import LspRequestError, ServerGarbageError, ServerTimeoutError
+from envpool.lsp_errors import LspRequestError, ServerGarbageError
 from envpool.lsp_positions import lines_of
 
 SEVERITIES = ("error", "warning", "information", "hint")
-QUIET_S = 1.5
-"""A server that publishes without versions has said all when it was quiet so long after the text was sent."""
 TSSERVER_CHECKS = ("syntacticDiagnosticsSync", "semanticDiagnosticsSync")
 TSSERVER_SEVERITIES = {"error": 0, "warning": 1, "suggestion": 3, "message": 2}
 
@@ -42,21 +39,21 @@ async def diagnose(session: LanguageSession, path: str, deadline: float) -> list
 
 
 async def _await_published(session: LanguageSession, path: str, deadline: float) -> list[Any]:
+    """What the server publishes for the file's text; an open file is sent again, since others may have changed."""
     client, uri = session.client, session.documents.uri(path)
     before = client.published.get(uri, 0)
-    version = await session.documents.say_again(path)
-    # A barrier: what was published for an older text arrives before this answer.
-    with suppress(LspRequestError):  # nothing can be said about its symbols
-        await session.request("textDocument/documentSymbol", {"textDocument": {"uri": uri}}, deadline)
-    left = deadline - time.monotonic()
-
-    def is_fresh() -> bool:
-        return client.published.get(uri, 0) > before and client.versions.get(uri) in (version, None)
-
-    fresh = await client.wait_until(is_fresh, min(QUIET_S, left) if before else left)
-    if not fresh and not before:
-        raise ServerTimeoutError("the server published no diagnostics in time")
-    return client.diagnostics.get(uri, [])
+    version = await session.documents.nudge(path)
+    try:
+        # A version tells new from old; a server without versions is believed when it says anything more.
+        fresh = await client.wait_until(
+            lambda: client.published.get(uri, 0) > before and client.versions[uri] in (version, None),
+            deadline - time.monotonic(),
+        )
+    finally:
+        await session.documents.restore(path)
+    if not fresh:
+        raise LspRequestError("the server has not published what it found in time")
+    return client.diagnostics[uri]
 
 
 async def _ask_tsserver(session: LanguageSession, path: str, deadline: float) -> list[Finding]:

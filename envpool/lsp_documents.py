@@ -60,10 +60,17 @@ class LspDocuments:
             await self._close(known)
         return document.text
 
-    async def say_again(self, path: str) -> int:
-        """Send an open file's text once more, so that the server looks at it again; the new version."""
-        await self._change(path, self._open[path].text)
+    async def nudge(self, path: str) -> int:
+        """Send an open file with one more line end, so that the server looks at it again; the version of that text. What has
+        not changed a server need not look at. `restore` must follow."""
+        text = self._open[path].text
+        await self._change(path, f"{text}\n")
+        self._open[path].text = text
         return self._open[path].version
+
+    async def restore(self, path: str) -> None:
+        """Send the file's text as it is."""
+        await self._change(path, self._open[path].text)
 
     async def tell(self, changes: Changes, files: set[str]) -> bool:
         """Tell the server what changed. False: it must be started afresh to know it. `files` are all that exist."""

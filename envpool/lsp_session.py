@@ -37,7 +37,7 @@ def check_config(config: LspConfig) -> None:
             "lsp_tool needs bubblewrap (bwrap is missing or may not make namespaces here): a language server reads code that "
             "nobody has checked; install it, take lsp_tool out of episode.tools, or set lsp.isolation=none to trust the code"
         )
-    if not any(server.launch(SCRATCH) for server in servers):
+    if not any(server.launch(SCRATCH, ()) for server in servers):
         hints = "; ".join(server.install_hint for server in servers)
         raise ValueError(f"lsp_tool is offered, but no language server is installed here: {hints}")
 

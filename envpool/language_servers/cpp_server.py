@@ -12,7 +12,7 @@ import orjson
 
 from envpool.language_server import Diagnostics, LanguageServer, Launch
 
-DATABASES = ("compile_commands.json", "build/compile_commands.json")
+DATABASES = ("compile_commands.json", "build/compile_commands.json", "compile_flags.txt")
 MAX_INCLUDE_FOLDERS = 64
 _SOURCES = {".c": "c", ".cc": "cpp", ".cpp": "cpp", ".cxx": "cpp"}
 _HEADERS = {".h": "cpp", ".hh": "cpp", ".hpp": "cpp", ".hxx": "cpp", ".inl": "cpp"}
@@ -33,25 +33,30 @@ class CppServer(LanguageServer):
     restarts_on_delete: bool = True
     waits_for_index: bool = True
 
-    def launch(self, scratch: str) -> Launch | None:
+    def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
         found = shutil.which("clangd") or next((path for path in _numbered_clangds()), None)
         if found is None:
             return None
-        options = (
+        options = [
+            "--sync",  # one after the other: else an answer may come from before a header's change (preambles are built aside)
             "--background-index",
-            "-j=2",
             "--clang-tidy=false",
             "--limit-results=1000",
             "--pch-storage=memory",
             "--log=error",
-        )
+        ]
+        if not has_database(files):
+            options.append(f"--compile-commands-dir={scratch}")
         binary = Path(found).resolve()
         return Launch((found, *options), (str(binary.parent), str(binary.parents[1] / "lib")))  # lib/clang: its own headers
 
     def prepared_files(self, files: Sequence[str], root: str) -> dict[str, bytes]:
-        if any(name in files for name in (*DATABASES, "compile_flags.txt")):
-            return {}
-        return {"compile_commands.json": compile_commands(files, root)}
+        return {} if has_database(files) else {"compile_commands.json": compile_commands(files, root)}
+
+
+def has_database(files: Sequence[str]) -> bool:
+    """Whether the repository says itself how its files are compiled, where clangd looks for it."""
+    return any(name in files for name in DATABASES)
 
 
 def compile_commands(files: Sequence[str], root: str) -> bytes:

@@ -1,7 +1,7 @@
 """Go: gopls with the go command. Modules are taken from the repository (and its vendor folder) only: there is no network."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class GoServer(LanguageServer):
     diagnostics: Diagnostics = "publish"
     configuration: Mapping[str, Any] = field(default_factory=lambda: {"gopls": {"symbolScope": "workspace"}})
 
-    def launch(self, scratch: str) -> Launch | None:
+    def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
         gopls, go = shutil.which("gopls"), shutil.which("go")
         if gopls is None or go is None:
             return None

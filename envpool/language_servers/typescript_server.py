@@ -1,7 +1,7 @@
 """TypeScript and JavaScript: typescript-language-server with a TypeScript below 7 beside it (7 has no tsserver any more)."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ class TypeScriptServer(LanguageServer):
         default_factory=lambda: {
             "disableAutomaticTypingAcquisition": True,
             "maxTsServerMemory": HEAP_MIB,
+            "tsserver": {"useSyntaxServer": "never"},  # it answers while the project is read, and wrongly
             "preferences": {"includePackageJsonAutoImports": "off"},
         }
     )
 
-    def launch(self, scratch: str) -> Launch | None:
+    def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
         found, node = shutil.which("typescript-language-server"), shutil.which("node")
         if found is None or node is None:
             return None
