@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from configs.cluster_config import ClusterConfig
 from configs.curate_config import CurateConfig
 from configs.grpo_config import GRPOConfig
+from configs.kuberay_config import KubeRayConfig
 from configs.model_config import EngineConfig, ModelConfig
 from configs.rollout_config import RolloutConfig
 from configs.sandbox_config import SandboxConfig
@@ -35,5 +36,6 @@ class RunConfig:
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     tts: TTSConfig = field(default_factory=TTSConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    kuberay: KubeRayConfig = field(default_factory=KubeRayConfig)
     trackers: tuple[str, ...] = ()
     """Besides metrics.jsonl: wandb, tensorboard."""

@@ -1,0 +1,1 @@
+"""Kubernetes manifests for KubeRay, rendered from the run's own configuration and never edited by hand."""
