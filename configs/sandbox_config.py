@@ -29,5 +29,11 @@ class SandboxConfig:
     """OCI runtime of the Docker engine, e.g. runsc for gVisor; empty means the engine's default."""
     docker_host: str = ""
     """Engine address; empty means DOCKER_HOST, the default socket, or .docker-local."""
+    pull_images: bool = False
+    """Pull `docker:` images that the engine does not have; a pull counts towards start_timeout_s."""
+    registry_mirror: str = ""
+    """Where pulls go first, host:port or host:port/path; the image's own registry comes after it. Empty: only that."""
+    image_budget_gib: float = 0.0
+    """Disk that all image layers of a node may take; pulled images used longest ago are removed. 0: no limit."""
     base_image: str = "swe-master-base"
     """Docker image that `folder:` trees are unpacked into."""

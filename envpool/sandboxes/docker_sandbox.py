@@ -21,6 +21,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from configs.sandbox_config import SandboxConfig
 from envpool.container_options import ENVIRONMENT, TASK, host_options
 from envpool.docker_engine import ENGINE_ERRORS, connect
+from envpool.docker_images import DockerImages
 from envpool.docker_shell import DockerShell
 from envpool.image_cache import BASE_REF, FolderImages
 from envpool.sandbox import ExecResult
@@ -165,6 +166,7 @@ class DockerBackend:
         self._threads = ThreadPoolExecutor(ENGINE_THREADS, thread_name_prefix="docker")
         self._connecting = asyncio.Lock()
         self._client: Any = None
+        self._pulls: DockerImages | None = None
         self._numbers = itertools.count()
         self._open: set[DockerSandbox] = set()
         self._held: set[str] = set()
@@ -176,6 +178,8 @@ class DockerBackend:
             if self._client is None:
                 self._client = await self._call(connect, self._config.docker_host, CALL_S)
                 await self._call(reap_containers, self._client, self._owner)
+                if self._config.pull_images:
+                    self._pulls = DockerImages(self._client, self._config.registry_mirror, self._config.image_budget_gib)
         self._open = {known for known in self._open if not known.closed}
         name = f"swe-master-{re.sub(r'[^A-Za-z0-9_.-]', '-', self._owner)}-{secrets.token_hex(6)}"
         self._held.add(name)
@@ -232,6 +236,8 @@ class DockerBackend:
         """Create, fill and start one container (in a thread): 300 to 500 ms."""
         if image.startswith(DOCKER_PREFIX):
             reference, tree = image.removeprefix(DOCKER_PREFIX), None
+            if self._pulls is not None:
+                self._pulls.ensure(reference)
         else:
             reference, tree = self._config.base_image, self._images.path(image)
         host_config = self._client.create_host_config(**host_options(self._config))
