@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sandbox_peers import SWE_REX, SweRexContainer, exec_once, swe_rex_venv
+from benchmarks.sandbox_peers import SweRexContainer, exec_once, swe_rex_venv, swe_rex_version
 from cluster.svg_charts import Series, line_chart
 from configs.sandbox_config import SandboxConfig
 from envpool.container_options import ENVIRONMENT, host_options
@@ -218,7 +218,7 @@ async def measure_swe_rex(client: Any, config: SandboxConfig, venv: Path | None)
             async def run() -> int:
                 return await asyncio.to_thread(peer.run, "true")
 
-            return {"version": SWE_REX, "true": await round_trips(run, 100), "start_ms": round(started * 1000)}
+            return {"version": swe_rex_version(folder), "true": await round_trips(run, 100), "start_ms": round(started * 1000)}
         finally:
             await asyncio.to_thread(peer.close)
 

@@ -38,6 +38,12 @@ def swe_rex_venv(given: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+def swe_rex_version(venv: Path) -> str:
+    """Which SWE-ReX the virtual environment has."""
+    ask = [str(venv / "bin/python"), "-c", "import swerex; print(swerex.__version__)"]
+    return subprocess.run(ask, check=True, capture_output=True, text=True, timeout=START_S).stdout.strip()
+
+
 class SweRexContainer:
     """SWE-ReX's own server in a container, spoken to as its client does: one HTTP request per command, in one bash session.
 
