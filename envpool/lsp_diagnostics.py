@@ -8,6 +8,8 @@ from envpool.language_session import LanguageSession
 from envpool.lsp_errors import LspRequestError, ServerGarbageError
 from envpool.lsp_positions import lines_of
 
+BUSY_S = 5.0
+"""How long a server that reports progress may go on after it has published something for the text."""
 SEVERITIES = ("error", "warning", "information", "hint")
 TSSERVER_CHECKS = ("syntacticDiagnosticsSync", "semanticDiagnosticsSync")
 TSSERVER_SEVERITIES = {"error": 0, "warning": 1, "suggestion": 3, "message": 2}
@@ -49,6 +51,7 @@ async def _await_published(session: LanguageSession, path: str, deadline: float)
             lambda: client.published.get(uri, 0) > before and client.versions[uri] in (version, None),
             deadline - time.monotonic(),
         )
+        await client.wait_until(lambda: not client.busy, min(BUSY_S, deadline - time.monotonic()))
     finally:
         await session.documents.restore(path)
     if not fresh:

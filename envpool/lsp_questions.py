@@ -136,7 +136,9 @@ class Asking:
         what = f" in {symbol.kind} {symbol.name}" if symbol is not None else ""
         numbered = "\n".join(f"{number:>6} {lines[number - 1]}" for number in range(first, last + 1))
         cut = symbol is not None and (symbol.first, symbol.last) != (first, last)
-        shown = f"lines {first} to {last} of {symbol.first} to {symbol.last}" if cut and symbol else f"lines {first} to {last}"
+        shown = f"lines {first} to {last}" if first < last else f"line {first}"
+        if cut and symbol is not None:
+            shown += f" of {symbol.first} to {symbol.last}"
         return f"{self.name(place.path)}, line {place.line}{what} ({shown}):\n{numbered}"
 
     def with_line(self, place: Place) -> str:

@@ -9,6 +9,11 @@ from typing import Any
 from envpool.language_server import Diagnostics, LanguageServer, Launch
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+_SETTINGS = {
+    "symbolScope": "workspace",
+    "diagnosticsDelay": "0s",
+    "verboseWorkDoneProgress": True,  # says when it has looked at a change; what it publishes first may be less than all
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class GoServer(LanguageServer):
     install_hint: str = "apt-get install gopls golang-go"
     language_ids: Mapping[str, str] = field(default_factory=lambda: {".go": "go"})
     diagnostics: Diagnostics = "publish"
-    configuration: Mapping[str, Any] = field(default_factory=lambda: {"gopls": {"symbolScope": "workspace"}})
+    configuration: Mapping[str, Any] = field(default_factory=lambda: {"gopls": dict(_SETTINGS)})
 
     def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
         gopls, go = shutil.which("gopls"), shutil.which("go")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class LspProject:
     """`shapes` and `report` are the two files that questions are about; `areas` is a line of `report` that calls `total_area`.
-    `edit` replaces a text in `shapes` so that `Square` moves down by `shift` lines. `broken` is a new text of `broken_path` with an
-    error on line `broken_line` that mentions `broken_word`."""
+    `edit` replaces a text in `shapes` so that `Square` moves down by `shift` lines. `broken` is a new text of `broken_path` with
+    an error on line `broken_line` that mentions `broken_word`."""
 
     language: str
     files: dict[str, str]
@@ -54,7 +54,7 @@ def total_area(shapes: list[Shape]) -> float:
         total += shape.area()
     return total
 ''',
-        "report.py": '''from geometry.shapes import Square, total_area
+        "report.py": """from geometry.shapes import Square, total_area
 
 
 def describe(count: int) -> str:
@@ -64,14 +64,14 @@ def describe(count: int) -> str:
 
 
 print(describe(3))
-''',
+""",
     },
     shapes="geometry/shapes.py",
     report="report.py",
     edit=("class Square(Shape):", "UNIT = 1.0\nORIGIN = 0.0\n\n\nclass Square(Shape):"),
     shift=4,
     broken_path="report.py",
-    broken='from geometry.shapes import Square\n\nside: int = Square(2.0)\n',
+    broken="from geometry.shapes import Square\n\nside: int = Square(2.0)\n",
     broken_line=3,
     broken_word="Square",
 )
@@ -236,7 +236,14 @@ func main() {
     edit=("// Square has", "// Unit is one.\nconst Unit = 1\n\n// Square has"),
     shift=3,
     broken_path="main.go",
-    broken='package main\n\nimport "example.org/geometry/shapes"\n\nvar side int = shapes.Square{Side: 2}\n\nfunc main() { println(side) }\n',
+    broken="""package main
+
+import "example.org/geometry/shapes"
+
+var side int = shapes.Square{Side: 2}
+
+func main() { println(side) }
+""",
     broken_line=5,
     broken_word="Square",
 )
