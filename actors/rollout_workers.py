@@ -89,6 +89,7 @@ class RolloutWorker:
         backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(Path(images_root)), owner)
         sandbox = config.sandbox
         self._pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
+        await self._pool.sweep()
         self._journal_path = Path(journal_path) if journal_path else None
         self._journal = TurnJournal(self._journal_path) if self._journal_path else None
         self._cache = GradeCache()

@@ -79,6 +79,7 @@ async def worker(arguments: argparse.Namespace) -> None:
     config = SandboxConfig(backend=arguments.backend, docker_host=arguments.docker_host, memory_mib=256, pids=64)
     backend = SANDBOXES[arguments.backend](config, FolderImages(Path(arguments.images)), arguments.owner)
     pool = SandboxPool(backend, arguments.concurrency, LEASE_S, num_warm=2, watch_s=2.0)
+    await pool.sweep()
 
     async def play(number: int) -> None:
         failures: list[str] = []

@@ -93,6 +93,16 @@ class SandboxPool:
             self._watch()
             self._warm.hint(image, workdir, count)
 
+    async def sweep(self) -> None:
+        """Remove what dead processes of this owner left, now; a worker does so when it starts. An engine that is away is only
+        logged: who then asks for a sandbox is told."""
+        if isinstance(self._backend, SweepingBackend):
+            try:
+                async with asyncio.timeout(SWEEP_S):
+                    self.swept += await self._backend.sweep()
+            except (SandboxUnavailableError, TimeoutError) as error:
+                logger.warning("nothing can be swept up: %s", error or f"no answer within {SWEEP_S:g} s")
+
     @asynccontextmanager
     async def lease(self, image: str, workdir: str, group: str = "") -> AsyncIterator[Sandbox]:
         """A sandbox that nobody has used, removed at the end. Waits for a free slot: first come first served within a

@@ -206,8 +206,6 @@ class DockerBackend:
 
     async def sweep(self) -> int:
         """Remove this owner's containers that nobody holds; how many. SandboxUnavailableError when the engine does not answer."""
-        if self._client is None:
-            return 0
         return await asyncio.to_thread(self._sweep)
 
     async def close(self) -> None:
