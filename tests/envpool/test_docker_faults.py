@@ -162,7 +162,7 @@ def busybox_image(docker_engine: str, tmp_path: Path) -> Iterator[str]:
     client.close()
 
 
-async def test_any_posix_shell_is_enough(backend: DockerBackend, busybox_image: str) -> None:
+async def test_any_posix_shell_is_enough(busybox_image: str, backend: DockerBackend) -> None:
     await together(backend, busybox_image, {name: FAULTS[name] for name in BUSYBOX_FAULTS})
     sandbox = await backend.start(busybox_image, "/testbed")
     every_byte = bytes(range(256)) * 20
