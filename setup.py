@@ -46,7 +46,7 @@ setup(
         "gpu": ["torch==2.13.0", "vllm==0.32.0", "liger-kernel>=0.8"],
         "grade": ["swebench>=5.0.2,<6"],
         "hub": ["datasets>=4"],
-        "lsp": ["lsprotocol>=2025", "pygls>=2", "basedpyright>=1.40"],
+        "lsp": ["basedpyright>=1.40"],
         "dev": [
             "atif>=1.8",
             "hypothesis>=6",

@@ -173,6 +173,12 @@ async def main() -> None:
     rows = []
     for language in options.languages:
         if LANGUAGE_SERVERS[language].launch("/tmp", ()) is None:
+            print(f"{language}: no server is installed; {LANGUAGE_SERVERS[language].install_hint}", file=sys.stderr)
+            continue
+        load = os.getloadavg()[0]
+        row = await measure(language, options.files, options.calls)
+        rows.append({**row, "load_before": load, "load_after": os.getloadavg()[0], "cpus": os.cpu_count()})
+        if not options.json:
             print(f"{language}, {options.files} files: first answer {row['first_answer']:.0f} ms, {row['resident_mib']} MiB")
             print(f"  load {load:.1f} before, {os.getloadavg()[0]:.1f} after")
             for name, value in row.items():

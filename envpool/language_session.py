@@ -105,8 +105,8 @@ class LanguageSession:
                     continue  # nothing can be said about that file
         self._unsettled = False
 
-    async def index_is_complete(self, any_path: str, deadline: float) -> bool:
-        """Wait for the server's index of the project, at most until shortly before the deadline."""
+    async def index_is_complete(self, any_path: str, patience_s: float, deadline: float) -> bool:
+        """Wait for the server's index of the project, at most `patience_s` and until shortly before the deadline."""
         if not self.documents.open_paths:
             await self.documents.open(any_path)
         if not self.server.waits_for_index:
@@ -116,7 +116,7 @@ class LanguageSession:
             await self.client.wait_until(lambda: self.client.num_reports > 0, min(INDEX_BEGINS_S, left))
             self._index_begun = True
         left = deadline - time.monotonic()
-        return await self.client.wait_until(lambda: not self.client.busy, left - min(left / 4, 5.0))
+        return await self.client.wait_until(lambda: not self.client.busy, min(patience_s, left - min(left / 4, 5.0)))
 
     async def close(self) -> None:
         """Kill the server with all it started. Idempotent."""

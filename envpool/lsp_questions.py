@@ -1,5 +1,6 @@
 """What can be asked of a language server, and how its answers read. One function for each command of lsp_tool."""
 
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ MAX_LOCATIONS = 200
 MAX_FILES = 100
 """Files in the answer to a workspace query (SWE-Master's limit)."""
 MAX_FINDINGS = 100
+INDEX_S = 2.5
+"""How long a definition waits for the project's index: without it, a declaration in sight may be all that is found."""
 HIGHLIGHTS = {1: "text", 2: "read", 3: "write"}
 
 
@@ -74,11 +77,11 @@ class Asking:
         uri = self.session.documents.uri(path)
         return parse_symbols(await self.request("textDocument/documentSymbol", {"textDocument": {"uri": uri}}))
 
-    async def need_index(self) -> None:
+    async def need_index(self, patience_s: float = math.inf) -> None:
         """Wait until the server knows the whole project; the answer says so when that takes too long."""
         files = [path for path in self.mirror.files if self.session.server.reads(path)]
-        if files and not await self.session.index_is_complete(self.question.path or files[0], self.deadline):
-            self.note = "the server still reads the project: more may be found later"
+        if files and not await self.session.index_is_complete(self.question.path or files[0], patience_s, self.deadline):
+            self.note = "the server still reads the project; ask again later for a complete answer"
 
     def require(self, capability: str) -> None:
         if not self.session.capabilities.get(capability):
@@ -154,7 +157,7 @@ def _plural(count: int, noun: str) -> str:
 async def _locations(asking: Asking, method: str, capability: str) -> Answer:
     asking.require(capability)
     if asking.session.server.waits_for_index:
-        await asking.need_index()
+        await asking.need_index(INDEX_S)
     places = asking.places(await asking.at_symbol(method))
     if not places:
         return Answer("nothing found", "", "nothing found")
