@@ -141,7 +141,9 @@ class LearnerGroup:
         return await self._logprobs("reference_logprobs", samples)
 
     async def _logprobs(self, method: str, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
-        shares = self._shares(method, samples)
+        self._require_open(method)
+        plans = plan_for_ranks([len(sample.token_ids) for sample in samples], self._config)
+        shares = [[index for together in plan for index in together] for plan in plans]
         arguments = [(method, [samples[index] for index in share]) for share in shares]
         answers = await self._all("call", arguments, self._config.step_timeout_s)
         found = {index: row for share, rows in zip(shares, answers, strict=True) for index, row in zip(share, rows, strict=True)}
