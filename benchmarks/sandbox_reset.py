@@ -20,8 +20,8 @@ Measured in November 2026 (Docker 20.10, 2 cores, load 10 to 26, 5 rounds): new 
 process 181; commit 573 for each snapshot and 640 to go on; replay 2,016 to go on (process backend 1,035). `restart` and `reset`
 left nothing; `git` left a git configuration, files in /var/tmp and at home, a false program in PATH, shared memory and a process.
 So a reset that can be trusted costs more engine calls than a new container, and the cheap one cannot be trusted: every episode
-gets a new sandbox, and the pool starts it ahead (envpool/warm_sandboxes.py). A commit costs every turn what a replay costs once
-per death in three or four turns' worth: episodes go on by replay (envpool/episode_replay.py).
+gets a new sandbox, and the pool starts it ahead (envpool/warm_sandboxes.py). Commits would cost at every turn; a replay costs
+once per death what three or four commits do: episodes go on by replay (envpool/episode_replay.py).
 """
 
 import argparse
