@@ -111,10 +111,14 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
         return
     if plan:
         from cluster.placement import PlacementError, plan_placement, render_plan
+        from cluster.training_plans import sft_plan_text
+        from trainers.memory_plan import PlanError
 
         try:
             print(render_plan(plan_placement(config)))
-        except PlacementError as error:
+            if verb == "sft":
+                print(f"\n{sft_plan_text(config)}")
+        except (PlacementError, PlanError) as error:
             fail(str(error))
         return
     # Also where the shell started this with SIGINT ignored (a background job): a run must always be stoppable.

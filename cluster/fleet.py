@@ -19,6 +19,7 @@ from configs.run_config import RunConfig
 from envpool.chat_format import ChatFormat, load_chat_format
 from envpool.task import Task
 from trainers.model_paths import resolve_model_path
+from trainers.rope_scaling import stretched_model
 from verifier.reward import Group
 
 
@@ -36,7 +37,9 @@ class Fleet:
 
     @cached_property
     def base_model(self) -> Path:
-        return resolve_model_path(self._config.model.path)
+        """The run's model folder; with model.rope_factor, one beside the run whose config has the longer context."""
+        folder, factor = resolve_model_path(self._config.model.path), self._config.model.rope_factor
+        return folder if factor == 1 else stretched_model(folder, self._folder.hf("base"), factor)
 
     @cached_property
     def chat(self) -> ChatFormat:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cluster.metric_sinks import read_metrics
 from cluster.stage import StageContext
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
-from trainers.checkpoint import keep_last, latest_checkpoint, step_folder
+from trainers.checkpoint import keep_best_and_last, keep_last, latest_checkpoint, record_score, step_folder
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
 
@@ -71,11 +71,19 @@ class TrainingRun:
         """Before the first rollouts: the engines hold what the learner holds."""
         await self.sync_weights(self.start_step)
 
-    async def save(self, step: int) -> None:
+    async def save(self, step: int, score: float | None = None) -> None:
+        """A checkpoint; `score` (lower is better) lets the best one stay beside the newest."""
         root = self._context.folder.checkpoints(self._stage)
         root.mkdir(parents=True, exist_ok=True)
         await self._learner.save(step_folder(root, step), {"step": step})
-        keep_last(root, CHECKPOINTS_KEPT)
+        if score is not None:
+            record_score(step_folder(root, step), score)
+        keep_best_and_last(root, CHECKPOINTS_KEPT)
+
+    async def token_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        """Log-prob of every token under the learner's present weights."""
+        values: list[npt.NDArray[np.float32]] = await self._learner.token_logprobs(samples)
+        return values
 
     def on_step(self, note: str) -> Callable[[int, Mapping[str, float]], None]:
         """A callback that logs a step's metrics and shows the one named `note`."""

@@ -9,6 +9,8 @@ class ModelConfig:
     """Hugging Face folder; `tiny_base` is the checkpoint shipped with this project."""
     dtype: str = "float32"
     """Weights and activations of learner and engine: float32 or bfloat16."""
+    rope_factor: float = 1.0
+    """YaRN: the context becomes this many times the model's own (32,768 to 81,920: 2.5), for learner and engine alike."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """Checkpoint folders: written under another name and renamed when whole, so that a name without `.partial` is complete."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+STEP_FOLDER = re.compile(r"step_(\d+)")
+SCORE_FILE = "score.json"
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that could not be written or read; one line that says which and why."""
-
-
-STEP_FOLDER = re.compile(r"step_(\d+)")
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -32,13 +34,35 @@ def latest_checkpoint(root: Path) -> tuple[int, Path] | None:
     return checkpoints[-1] if checkpoints else None
 
 
+def record_score(folder: Path, score: float) -> None:
+    """Note how good a checkpoint is; lower is better (a validation loss)."""
+    (folder / SCORE_FILE).write_text(json.dumps({"score": score}))
+
+
+def best_checkpoint(root: Path) -> tuple[int, Path] | None:
+    """The complete checkpoint with the lowest recorded score, the older of equals; None when none has a score."""
+    scored = [(json.loads((folder / SCORE_FILE).read_text())["score"], step, folder)
+              for step, folder in list_checkpoints(root) if (folder / SCORE_FILE).is_file()]  # fmt: skip
+    return min(scored)[1:] if scored else None
+
+
 def keep_last(root: Path, count: int) -> list[Path]:
     """Remove all but the newest `count` checkpoints (at least one stays) and what broken-off writes left; returns the removed."""
-    removed = [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]]
-    removed += [entry for entry in root.glob(".*.partial") if entry.is_dir()]
-    for folder in removed:
+    return _remove(root, [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]])
+
+
+def keep_best_and_last(root: Path, count: int) -> list[Path]:
+    """As keep_last, but the checkpoint with the best score stays however old it is."""
+    best = best_checkpoint(root)
+    old = [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]]
+    return _remove(root, [folder for folder in old if best is None or folder != best[1]])
+
+
+def _remove(root: Path, folders: list[Path]) -> list[Path]:
+    folders = folders + [entry for entry in root.glob(".*.partial") if entry.is_dir()]
+    for folder in folders:
         shutil.rmtree(folder)
-    return removed
+    return folders
 
 
 def partial_folder(folder: Path) -> Path:
@@ -53,12 +77,15 @@ def clear_folder(folder: Path) -> None:
 
 
 def publish_folder(partial: Path, folder: Path) -> None:
-    """Give a finished partial folder its name, replacing an older folder of that name."""
+    """Give a finished partial folder its name once its bytes are on the disk, replacing an older folder of that name."""
+    for path in [*(path for path in partial.rglob("*") if path.is_file()), partial]:
+        _flush(path)
     old = folder.parent / f".{folder.name}.old.partial"
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(partial, folder)
+    _flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -67,3 +94,13 @@ def require_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise OSError(f"{num_bytes >> 20} MiB are needed on the disk of {folder} and {free >> 20} MiB are free")
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk, so that a name never outlives a power cut that its bytes did not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some shared file systems refuse it for folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

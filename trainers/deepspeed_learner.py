@@ -22,6 +22,7 @@ from trainers.lr_schedule import learning_rate_at
 from trainers.packing import MicroBatch, empty_micro_batch, pack
 from trainers.pretrained_lm import TOKENIZER_FILES, load_pretrained_lm, without_weights
 from trainers.reference_lm import ReferenceLM
+from trainers.sample_fitting import check_token_ids
 from trainers.sequence_parallel import make_sequence_group, use_ulysses
 from trainers.token_rows import token_rows
 from trainers.train_sample import TrainSample
@@ -95,6 +96,7 @@ class DeepSpeedLearner:
         """
         if self._sequence.size > 1 and loss.name in WHOLE_TRAJECTORY_LOSSES:
             raise LearnerError(f"the loss {loss.name} needs whole trajectories: learner.sequence_parallel must be 1")
+        check_token_ids(samples, self._module.lm.config.vocab_size)
         token_loss = LOSSES[loss.name](loss)
         batches = pack(samples, self._config.tokens_per_micro_batch, token_loss.weights, plan)
         trained = sum(int((batch.loss_mask != 0).sum()) for batch in batches)

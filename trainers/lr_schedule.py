@@ -20,11 +20,12 @@ def learning_rate_at(step: int, num_steps: int, config: OptimizerConfig) -> floa
     if config.schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {config.schedule!r}; one of {', '.join(SCHEDULES)}")
     peak, low = config.learning_rate, config.min_learning_rate
-    if step < config.warmup_steps:
-        return peak * (step + 1) / config.warmup_steps
+    warmup_steps = math.ceil(config.warmup_ratio * num_steps - 1e-9) if config.warmup_ratio > 0 else config.warmup_steps
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
     if config.schedule == "constant":
         return peak
-    first = max(config.warmup_steps - 1, 0)
+    first = max(warmup_steps - 1, 0)
     progress = min((step - first) / max(num_steps - first, 1), 1.0)
     if config.schedule == "linear":
         return peak + (low - peak) * progress

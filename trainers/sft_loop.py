@@ -1,23 +1,27 @@
 """The supervised loop: seeded batches, one optimizer step each."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from configs.sft_config import SFTConfig
 from trainers.loss_spec import LossSpec, sft_loss_spec
+from trainers.sample_fitting import FittedSamples, fit_samples
 from trainers.train_sample import TrainSample
-
-logger = logging.getLogger(__name__)
 
 OnSFTStep = Callable[[int, dict[str, float]], None]
 """Called after each optimizer step with the number of steps done and the metrics."""
 
 
 class SFTSettings(Protocol):
-    """What the loop reads of a configuration: SFTConfig, or WorldModelConfig with its own defaults."""
+    """What the loop reads of a configuration: SFTConfig, or WorldModelConfig with its own defaults.
+
+    `overlong`, `validation_samples` and `data_share` are read when they are there.
+    """
 
     @property
     def num_steps(self) -> int: ...
@@ -34,9 +38,48 @@ class SFTSettings(Protocol):
 class SFTLearner(Protocol):
     async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]: ...
 
-    async def save(self, step: int) -> None:
-        """Checkpoint after `step` optimizer steps."""
+    async def save(self, step: int, score: float | None = None) -> None:
+        """Checkpoint after `step` optimizer steps; `score` is its validation loss, if one was measured."""
         ...
+
+    async def token_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        """Log-prob of every token of each sample. Asked for only when samples are kept out for validation."""
+        ...
+
+
+@dataclass(frozen=True)
+class SFTData:
+    """The samples of a run: those that train, those kept out, and what was left out."""
+
+    fitted: FittedSamples
+    train: tuple[TrainSample, ...]
+    validation: tuple[TrainSample, ...]
+
+
+def sft_data(config: SFTSettings, samples: Sequence[TrainSample], seed: int) -> SFTData:
+    """Fit the samples to the limit, keep `validation_samples` out, then take `data_share` of the rest; all by the seed.
+
+    Shares of one seed contain each other, and validation samples are the same for every share. Raises ValueError.
+    """
+    fitted = fit_samples(samples, config.max_tokens, getattr(config, "overlong", "drop"), config.context_loss_weight)
+    num_validation, share = getattr(config, "validation_samples", 0), getattr(config, "data_share", 1.0)
+    if not 0 < share <= 1:
+        raise ValueError(f"sft.data_share={share:g} must be above 0 and at most 1")
+    if num_validation >= len(fitted.samples):
+        raise ValueError(f"sft.validation_samples={num_validation} leaves none of {len(fitted.samples)} samples to train on")
+    order = [int(index) for index in np.random.default_rng([seed, 1]).permutation(len(fitted.samples))]
+    out, rest = order[:num_validation], order[num_validation:]
+    used = sorted(rest[: max(1, round(share * len(rest)))])
+    return SFTData(fitted, tuple(fitted.samples[i] for i in used), tuple(fitted.samples[i] for i in out))
+
+
+def steps_of(config: SFTConfig, num_samples: int) -> int:
+    """Optimizer steps of a run over `num_samples` training samples.
+
+    >>> steps_of(SFTConfig(epochs=5, batch_size=256), 12_567)
+    245
+    """
+    return max(1, int(num_samples // config.batch_size * config.epochs)) if config.epochs > 0 else config.num_steps
 
 
 def batch_indices(num_samples: int, batch_size: int, seed: int, step: int) -> list[int]:
@@ -63,26 +106,34 @@ async def run_sft(
     on_step: OnSFTStep,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Train from `start_step` optimizer steps done to `config.num_steps`, saving every `checkpoint_every` steps and at the end.
+    """Train from `start_step` optimizer steps done to the end, saving every `checkpoint_every` steps and at the end.
 
-    Samples longer than `max_tokens` are left out and counted (`dropped_samples`). `stop` ends the loop between steps; finished
-    steps are saved first. Raises ValueError when no sample is left.
+    See `sft_data` for which samples train. `stop` ends the loop between steps; finished steps are saved first. Raises
+    ValueError when no sample is left.
     """
-    fitting = [sample for sample in samples if len(sample.token_ids) <= config.max_tokens]
-    if not fitting:
-        raise ValueError(f"no sample to train on: {len(samples)} given, all longer than max_tokens={config.max_tokens}")
-    dropped = len(samples) - len(fitting)
-    if dropped:
-        logger.warning("%d of %d samples are longer than max_tokens=%d and left out", dropped, len(samples), config.max_tokens)
+    data = sft_data(config, samples, seed)
     loss = sft_loss_spec(config.context_loss_weight)
+    num_steps = steps_of(config, len(data.train)) if isinstance(config, SFTConfig) else config.num_steps
     saved = step = start_step
-    while step < config.num_steps and not (stop is not None and stop.is_set()):
-        batch = [fitting[index] for index in batch_indices(len(fitting), config.batch_size, seed, step)]
+    while step < num_steps and not (stop is not None and stop.is_set()):
+        batch = [data.train[index] for index in batch_indices(len(data.train), config.batch_size, seed, step)]
         metrics = await learner.train_step(batch, loss)
         step += 1
-        if step % config.checkpoint_every == 0 or step == config.num_steps:
-            await learner.save(step)
+        if step % config.checkpoint_every == 0 or step == num_steps:
+            metrics |= await _save(learner, step, data.validation)
             saved = step
-        on_step(step, metrics | {"dropped_samples": float(dropped), "epoch": step * config.batch_size / len(fitting)})
+        on_step(step, metrics | data.fitted.metrics | {"epoch": step * config.batch_size / len(data.train)})
     if saved < step:
+        await _save(learner, step, data.validation)
+
+
+async def _save(learner: SFTLearner, step: int, validation: Sequence[TrainSample]) -> dict[str, float]:
+    """A checkpoint, scored when there are validation samples."""
+    if not validation:
         await learner.save(step)
+        return {}
+    rows = await learner.token_logprobs(list(validation))
+    trained = [(row * sample.loss_mask)[1:].sum(dtype=np.float64) for row, sample in zip(rows, validation, strict=True)]
+    score = -sum(trained) / max(sum(int(sample.loss_mask[1:].sum()) for sample in validation), 1)
+    await learner.save(step, score)
+    return {"validation_loss": float(score)}

@@ -8,7 +8,7 @@ from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext
 from trainers.sample_building import sft_sample
-from trainers.sft_loop import run_sft
+from trainers.sft_loop import run_sft, sft_data, steps_of
 from trainers.train_sample import TrainSample
 
 
@@ -27,10 +27,11 @@ async def fine_tune(context: StageContext) -> dict[str, Any]:
     """Train, then export hf/sft."""
     config = context.config.sft
     samples = curated_samples(context)
-    run = await TrainingRun.begin(context, "sft", context.fleet.base_model, config.optimizer, config.learner, config.num_steps)
+    num_steps = steps_of(config, len(sft_data(config, samples, context.config.seed).train))
+    run = await TrainingRun.begin(context, "sft", context.fleet.base_model, config.optimizer, config.learner, num_steps)
     await run_sft(config, samples, run, run.start_step, context.config.seed, run.on_step("loss"))
     await run.finish()
-    return {"samples": len(samples), "steps": config.num_steps, **run.summary("loss")}
+    return {"samples": len(samples), "steps": num_steps, **run.summary("loss")}
 
 
 STAGE = Stage("sft", ("curate",), fine_tune)

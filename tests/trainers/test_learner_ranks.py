@@ -1,15 +1,16 @@
-"""Two gloo ranks do what one rank does, in every ZeRO stage."""
+"""However ranks share the work, they do what one rank does: ZeRO stages, sequence parallelism, resume on another number."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
 
-from tests.trainers.learner_processes import FIRST_RANK_SAMPLES, run_ranks, train
+from tests.actors.random_qwen import write_random_qwen
+from tests.trainers.learner_processes import LENGTHS, Variant, run_ranks, train
 
-STAGES = [1, 2, 3]
+TWO = [Variant(1), Variant(2), Variant(3), Variant(3, sequence_parallel=2), Variant(2, lora_rank=2)]
+EXACT = [variant for variant in TWO if not variant.lora_rank]
 
 
 @pytest.fixture(scope="module")
@@ -18,45 +19,77 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(model_folder: Path, work: Path) -> dict[str, Any]:
-    """What one rank saw, in this process, ZeRO stage 1."""
-    return train(model_folder, work, stage=1, rank=0, world_size=1, port=0)
+def four_heads(work: Path) -> Path:
+    return write_random_qwen(work / "model", seed=0, hidden=128)
 
 
 @pytest.fixture(scope="module")
-def together(model_folder: Path, work: Path) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
-    """What each of two ranks saw, by stage."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    first, second = run_ranks(model_folder, work, STAGES, port, world_size=2)
-    return dict(zip(STAGES, zip(first, second, strict=True), strict=True))
+def together(four_heads: Path, work: Path) -> dict[Variant, list[dict[str, Any]]]:
+    """What each of two ranks saw."""
+    ranks = run_ranks(four_heads, work, TWO, world_size=2)
+    return {variant: [rank[index] for rank in ranks] for index, variant in enumerate(TWO)}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_ranks_equal_one(alone: dict[str, Any], together: dict[int, Any], stage: int) -> None:
-    first, second = together[stage]
+@pytest.fixture(scope="module")
+def alone(four_heads: Path, work: Path, together: Any) -> dict[str, Any]:
+    """What one rank saw, in this process, ZeRO stage 1; at its end it goes on from a checkpoint that two ranks wrote."""
+    checkpoint = work / f"checkpoint_2_{Variant(3).name}" / "step_3"
+    return train(four_heads, work, Variant(1, resume=str(checkpoint)), rank=0, world_size=1, port=0)
+
+
+@pytest.fixture(scope="module")
+def four(four_heads: Path, work: Path, together: Any) -> dict[Variant, dict[str, Any]]:
+    """What the first of four ranks saw: Ulysses over two and over four of them, going on from what two ranks wrote."""
+    checkpoint = str(work / f"checkpoint_2_{Variant(1).name}" / "step_3")
+    variants = [Variant(1, sequence_parallel=2, resume=checkpoint), Variant(3, sequence_parallel=4)]
+    return dict(zip(variants, run_ranks(four_heads, work, variants, world_size=4)[0], strict=True))
+
+
+def assert_equal_steps(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("variant", EXACT, ids=lambda variant: variant.name)
+def test_two_ranks_equal_one(alone: dict[str, Any], together: dict[Variant, Any], variant: Variant) -> None:
+    first, second = together[variant]
     assert first["metrics"] == second["metrics"]
-    for expected, metrics in zip(alone["metrics"], first["metrics"], strict=True):
-        assert metrics == pytest.approx(expected, rel=2e-4, abs=1e-6)
-    assert first["logprobs"] + second["logprobs"] == pytest.approx(alone["logprobs"], rel=1e-3)
-    assert len(first["logprobs"]) == FIRST_RANK_SAMPLES
+    assert_equal_steps(first["metrics"], alone["metrics"])
+    shared = [0.0] * len(LENGTHS)
+    groups = 2 // variant.sequence_parallel
+    for group, seen in enumerate((first, second)[:groups]):
+        shared[group::groups] = seen["logprobs"]
+    assert shared == pytest.approx(alone["logprobs"], rel=1e-3)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_step_after_loading_is_bit_equal(together: dict[int, Any], stage: int) -> None:
-    for rank in together[stage]:
-        assert rank["again"] == rank["following"]
-        assert rank["again"]["step"] == 5
-        assert rank["state"] == {"note": stage}
-        assert rank["debris"] == ["step_4"]
+def test_four_ranks_equal_one(alone: dict[str, Any], four: dict[Variant, Any]) -> None:
+    for seen in four.values():
+        assert_equal_steps(seen["metrics"], alone["metrics"])
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("variant", TWO, ids=lambda variant: variant.name)
+def test_steps_after_loading_are_bit_equal(together: dict[Variant, Any], variant: Variant) -> None:
+    for seen in together[variant]:
+        assert seen["again"] == seen["following"]
+        assert [row["step"] for row in seen["again"]] == [4, 5]
+        assert seen["state"] == {"note": variant.stage}
+        assert seen["debris"] == ["step_3"]
+
+
+def test_another_number_of_ranks_goes_on_from_the_same_state(alone: dict[str, Any], four: dict[Variant, Any]) -> None:
+    """Two ranks wrote; one and four read. The second step after loading shows that the optimizer's moments came along."""
+    assert_equal_steps(alone["resumed"], alone["following"])
+    assert alone["resumed_state"] == {"note": 3}
+    (seen,) = (seen for variant, seen in four.items() if variant.resume)
+    assert_equal_steps(seen["resumed"], alone["following"])
+    assert seen["resumed_state"] == {"note": 1}
+
+
+@pytest.mark.parametrize("variant", EXACT, ids=lambda variant: variant.name)
 def test_exports_of_one_and_two_ranks_hold_the_same_weights(
-    alone: dict[str, Any], together: dict[int, Any], work: Path, stage: int
+    alone: dict[str, Any], together: dict[Variant, Any], work: Path, variant: Variant
 ) -> None:
-    folders = (work / "hf_1_1", work / f"hf_2_{stage}")
+    folders = (work / f"hf_1_{Variant(1).name}", work / f"hf_2_{variant.name}")
     one, two = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 2e-4
-    assert together[stage][0]["names"] == alone["names"]
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 3e-4
+    assert together[variant][0]["names"] == alone["names"]

@@ -34,3 +34,13 @@ def test_past_the_end_stays_low() -> None:
 def test_unknown_schedule() -> None:
     with pytest.raises(ValueError, match="unknown schedule 'step'; one of cosine, linear, constant"):
         learning_rate_at(0, 1, OptimizerConfig(schedule="step"))
+
+
+def test_warm_up_as_a_share_of_all_steps() -> None:
+    """SWE-Master's schedule: 245 steps, 25 of them warm-up, 5e-5 down to 5e-6."""
+    config = OptimizerConfig(learning_rate=5e-5, min_learning_rate=5e-6, warmup_steps=999, warmup_ratio=0.1)
+    rates = [learning_rate_at(step, 245, config) for step in range(245)]
+    assert rates[0] == pytest.approx(5e-5 / 25)
+    assert rates[24] == pytest.approx(5e-5)
+    assert max(rates) == rates[24]
+    assert rates[-1] == pytest.approx(5e-6, rel=0.01)

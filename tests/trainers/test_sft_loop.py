@@ -10,7 +10,7 @@ from configs.sft_config import SFTConfig
 from configs.world_model_config import WorldModelConfig
 from tests.trainers.training_doubles import make_sample
 from trainers.loss_spec import LossSpec
-from trainers.sft_loop import batch_indices, run_sft
+from trainers.sft_loop import batch_indices, run_sft, sft_data, steps_of
 from trainers.train_sample import TrainSample
 
 SAMPLES = [make_sample(np.random.default_rng(index), 10 + index) for index in range(5)]
@@ -21,14 +21,21 @@ class CountingLearner:
     lengths: list[list[int]] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
     specs: list[LossSpec] = field(default_factory=list)
+    scores: list[float | None] = field(default_factory=list)
+    validated: list[list[int]] = field(default_factory=list)
 
     async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
         self.lengths.append([len(sample.token_ids) for sample in samples])
         self.specs.append(loss)
         return {"loss": 1.0}
 
-    async def save(self, step: int) -> None:
+    async def save(self, step: int, score: float | None = None) -> None:
         self.saved.append(step)
+        self.scores.append(score)
+
+    async def token_logprobs(self, samples: list[TrainSample]) -> list[np.ndarray]:
+        self.validated.append([len(sample.token_ids) for sample in samples])
+        return [np.full(len(sample.token_ids), -0.5, np.float32) for sample in samples]
 
 
 async def train(
@@ -76,3 +83,38 @@ async def test_the_world_models_configuration_fits() -> None:
 async def test_nothing_fits() -> None:
     with pytest.raises(ValueError, match="no sample to train on: 5 given, all longer than max_tokens=3"):
         await train(SFTConfig(max_tokens=3))
+
+
+async def test_validation_samples_never_train_and_score_the_checkpoints() -> None:
+    config = SFTConfig(num_steps=4, batch_size=3, checkpoint_every=2, validation_samples=2)
+    learner, _ = await train(config)
+    assert learner.scores == [0.5, 0.5]
+    kept_out = set(learner.validated[0])
+    assert len(kept_out) == 2
+    assert not kept_out & {length for lengths in learner.lengths for length in lengths}
+
+
+def test_shares_of_the_data_contain_each_other() -> None:
+    samples = [make_sample(np.random.default_rng(index), 10 + index) for index in range(20)]
+    shares = [
+        {len(sample.token_ids) for sample in sft_data(SFTConfig(data_share=share, validation_samples=5), samples, 3).train}
+        for share in (0.2, 0.6, 1.0)
+    ]
+    assert [len(share) for share in shares] == [3, 9, 15]
+    assert shares[0] < shares[1] < shares[2]
+    with pytest.raises(ValueError, match="must be above 0 and at most 1"):
+        sft_data(SFTConfig(data_share=0.0), samples, 0)
+    with pytest.raises(ValueError, match="leaves none of 20 samples"):
+        sft_data(SFTConfig(validation_samples=20), samples, 0)
+
+
+def test_epochs_become_steps() -> None:
+    assert steps_of(SFTConfig(epochs=5, batch_size=256), 12_567) == 245
+    assert steps_of(SFTConfig(epochs=5, batch_size=256), 11_500) == 220
+    assert steps_of(SFTConfig(epochs=0.5, batch_size=4), 4) == 1
+    assert steps_of(SFTConfig(num_steps=7), 4) == 7
+
+
+async def test_epochs_set_the_length_of_the_run() -> None:
+    _, steps = await train(SFTConfig(epochs=2, batch_size=2))
+    assert steps == [1, 2, 3, 4]
