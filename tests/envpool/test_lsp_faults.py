@@ -2,25 +2,57 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from configs.lsp_config import LspConfig
+from configs.rollout_config import EpisodeConfig
+from configs.sandbox_config import SandboxConfig
 from envpool import lsp_session
+from envpool.action_format import ToolCall, render_action
+from envpool.episode import run_episode
 from envpool.image_cache import FolderImages
 from envpool.language_servers import LANGUAGE_SERVERS
 from envpool.lsp_errors import LspRequestError, ServerEndedError, ServerGarbageError, ServerTimeoutError
 from envpool.lsp_process import ServerPlace, server_command
 from envpool.lsp_session import check_config
-from envpool.process_tree import live_processes
-from envpool.sandboxes.process_sandbox import bubblewrap_works
+from envpool.policy import Completion, GenerateRequest, PolicyError
+from envpool.problem import Problem
+from envpool.process_tree import descendants, live_processes
+from envpool.sandbox import Sandbox
+from envpool.sandbox_reaper import reap_folders
+from envpool.sandboxes.process_sandbox import ProcessBackend, bubblewrap_works
 from envpool.tool import ToolLimits
+from envpool.trajectory import Trajectory, Turn
+from tests.envpool.agent_doubles import CHAT, LinePolicy
 from tests.envpool.lsp_setting import PATIENT, ScriptedServer, Setting, opened, usable_config
 
 FILES = {"a.toy": "toy one\ntoy two\n"}
-HOVER = {"command": "get_hover", "file_path": "a.toy", "line": 1, "symbol": "toy"}
+HOVER = {"command": "get_hover", "file_path": "a.toy", "line": "1", "symbol": "toy"}
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from envpool.image_cache import FolderImages
+from envpool.language_servers import LANGUAGE_SERVERS
+from tests.envpool.lsp_setting import ScriptedServer, opened, usable_config
+
+async def main():
+    LANGUAGE_SERVERS["toy"] = ScriptedServer()
+    async with opened(FolderImages(Path(sys.argv[1])), {"a.toy": "toy"}, usable_config(servers=("toy",))) as setting:
+        await setting.ask("get_hover", file_path="a.toy", line=1)
+        session = setting.tool.sessions[setting.sandbox]
+        print(",".join(map(str, setting.pids("toy"))), session._folder, flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
@@ -163,6 +195,21 @@ class TestIsolation:
         async with opened(images, FILES, toy_config()) as setting:
             assert said in await ask(setting)
 
+    def test_a_killed_worker_leaves_nothing(self, tmp_path: Path) -> None:
+        """Its servers die with it; its folder is removed by the next one."""
+        command = [sys.executable, "-c", WORKER, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as worker:
+            assert worker.stdout is not None
+            pids, folder = worker.stdout.readline().strip().split(" ")
+            worker.kill()
+        deadline = time.monotonic() + 60
+        while not {process.pid for process in live_processes()}.isdisjoint(map(int, pids.split(","))):
+            assert time.monotonic() < deadline, "the server outlives its worker"
+            time.sleep(0.05)
+        assert Path(folder).is_dir()
+        reap_folders(lsp_session.OWNER)
+        assert not Path(folder).exists()
+
     def test_command_line(self, tmp_path: Path) -> None:
         place = ServerPlace(True, tmp_path / "tree", tmp_path / "toy", "/testbed")
         launch = ScriptedServer().launch("/tmp", ())
@@ -188,3 +235,55 @@ def test_errors_are_one_tree() -> None:
     assert [
         issubclass(kind, RuntimeError) for kind in (LspRequestError, ServerEndedError, ServerGarbageError, ServerTimeoutError)
     ]
+
+
+class TestEpisode:
+    """An episode keeps its servers until it ends, however it ends."""
+
+    @pytest.fixture
+    async def sandbox(self, images: FolderImages) -> AsyncIterator[Sandbox]:
+        backend = ProcessBackend(SandboxConfig(), images, owner="test-lsp")
+        yield await backend.start(images.add("project", FILES), "/testbed")
+        await backend.close()
+
+    def servers(self) -> list[int]:
+        """Processes of scripted servers below this one."""
+        below = [process.pid for process in descendants(os.getpid(), live_processes())]
+        return [pid for pid in below if b"import json, os, sys, time" in _command_line(pid)]
+
+    async def test_servers_live_from_the_first_call_to_the_end(self, toy, sandbox: Sandbox) -> None:  # type: ignore[no-untyped-def]
+        toy()
+        alive: list[bool] = []
+        lines = [render_action(ToolCall("lsp_tool", HOVER))] * 2 + [render_action(ToolCall("submit", {}))]
+        trajectory = await self.play(sandbox, LinePolicy(CHAT, lines), lambda index, turn: alive.append(bool(self.servers())))
+        assert [turn.observation for turn in trajectory.turns] == ["a toy", "a toy", ""]
+        assert alive == [True, True, True]
+        assert self.servers() == []
+
+    async def test_servers_end_when_the_policy_breaks(self, toy, sandbox: Sandbox) -> None:  # type: ignore[no-untyped-def]
+        toy()
+
+        class BreakingPolicy(LinePolicy):
+            async def __call__(self, request: GenerateRequest) -> Completion:
+                if self.requests:
+                    raise PolicyError("the engine is gone")
+                return await super().__call__(request)
+
+        with pytest.raises(PolicyError):
+            await self.play(sandbox, BreakingPolicy(CHAT, [render_action(ToolCall("lsp_tool", HOVER))]))
+        assert self.servers() == []
+
+    async def play(self, sandbox: Sandbox, policy: LinePolicy, on_turn: Callable[[int, Turn], None] | None = None) -> Trajectory:
+        config = EpisodeConfig(
+            tools=("lsp_tool", "submit"), max_tokens=4000, max_tokens_per_turn=400, tool_timeout_s=60.0, lsp=toy_config()
+        )
+        problem = Problem("demo-1", "demo", "c0", "folder:project", "/testbed", "say what a toy is")
+        settings: dict[str, object] = {"sample_index": 0, "policy_name": "lines", "temperature": 1.0, "seed": 0}
+        return await run_episode(problem, sandbox, policy, CHAT, config, on_turn=on_turn, **settings)  # type: ignore[arg-type]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

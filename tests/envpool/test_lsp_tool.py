@@ -12,7 +12,7 @@ from configs.rollout_config import EpisodeConfig
 from envpool.action_format import ToolCall
 from envpool.image_cache import FolderImages
 from envpool.language_servers import LANGUAGE_SERVERS, select_servers
-from envpool.process_tree import live_processes
+from envpool.process_tree import descendants, live_processes
 from envpool.sandboxes.process_sandbox import bubblewrap_works
 from envpool.tool import EpisodeTool, ToolLimits, call_tool
 from envpool.tools import TOOLS, open_tools
@@ -219,12 +219,11 @@ async def test_one_call_of_the_registry_entry_leaves_nothing(images: FolderImage
     need_server("python")
     if not bubblewrap_works():
         pytest.skip("the entry's default isolation is bubblewrap, which does not work here")
-    before = {process.pid for process in live_processes()}
     async with opened(images, PYTHON.files, usable_config()) as setting:
         call = ToolCall("lsp_tool", {"command": "get_document_symbols", "file_path": "report.py"})
         told = await call_tool(call, TOOLS, setting.sandbox, PATIENT)
         assert "function describe (lines 4 to 7)" in told.text
-    names = [Path(f"/proc/{pid}/cmdline") for pid in {process.pid for process in live_processes()} - before]
+    names = [Path(f"/proc/{process.pid}/cmdline") for process in descendants(os.getpid(), live_processes())]
     assert not [path for path in names if path.exists() and b"langserver" in path.read_bytes()]
 
 
