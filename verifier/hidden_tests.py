@@ -68,7 +68,7 @@ async def grade_patch(
     A patch that is empty once cleaned is unresolved, and no sandbox is started. Raises SandboxError for what is not the
     patch's fault, BrokenTaskError when the task's own test patch does not apply.
     """
-    cleaned = clean_patch(patch, task.oracle, protect_test_setup)
+    cleaned = clean_patch(patch, task.oracle, protect_test_setup, task.preparation.hidden_paths)
     if cleaned.patch.is_empty:
         why = "nothing is left of the patch" if cleaned.dropped else "the patch is empty"
         return GradedPatch(ungraded_report(task.oracle, why, cleaned.dropped), None)

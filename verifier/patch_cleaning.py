@@ -34,17 +34,20 @@ class CleanedPatch:
     dropped: tuple[str, ...]
 
 
-def clean_patch(patch: Patch, oracle: Oracle, protect_test_setup: bool = True) -> CleanedPatch:
+def clean_patch(
+    patch: Patch, oracle: Oracle, protect_test_setup: bool = True, hidden_paths: tuple[str, ...] = ()
+) -> CleanedPatch:
     """Cut a diff down to what is graded. Text that is no git diff at all is returned as it is (it will not apply).
 
-    Always left out: hidden test files (and what stands in their way), paths outside the repository, junk. With
+    Always left out: hidden test files and `hidden_paths` of the image (and what stands in their way), paths outside the
+    repository, junk. With
     `protect_test_setup` also files of the tests' set-up, files in test folders, and modules that shadow the test runner, the
     standard library or the module under test.
     """
     sections = patch_sections(patch.diff)
     if not sections:
         return CleanedPatch(patch, ())
-    hidden = hidden_test_paths(oracle)
+    hidden = (*hidden_test_paths(oracle), *(path for path in hidden_paths if not path.startswith("/")))
     gold = frozenset(path for section in patch_sections(oracle.gold_patch) for path in section.paths)
     kept: list[str] = []
     dropped: list[str] = []

@@ -19,7 +19,7 @@ from typing import IO, Any
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from configs.sandbox_config import SandboxConfig
-from envpool.container_options import ENVIRONMENT, TASK, host_options
+from envpool.container_options import ENVIRONMENT, KEEPER, TASK, host_options
 from envpool.docker_engine import ENGINE_ERRORS, connect
 from envpool.docker_images import DockerImages
 from envpool.docker_shell import DockerShell
@@ -244,8 +244,7 @@ class DockerBackend:
         try:
             self._client.create_container(
                 reference,
-                entrypoint=["sleep"],
-                command=[str(LIFE_S)],
+                entrypoint=["/bin/sh", "-c", KEEPER],
                 name=name,
                 labels=labels,
                 environment=ENVIRONMENT,

@@ -13,7 +13,6 @@ def test_everything_is_bounded_and_nothing_granted() -> None:
         "shm_size": 67_108_864,
         "security_opt": ["no-new-privileges"],
         "cap_drop": ["ALL"],
-        "init": True,
         "oom_score_adj": 500,
         "log_config": {"type": "none"},
         "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}, {"Name": "fsize", "Soft": 2_097_152, "Hard": 2_097_152}],

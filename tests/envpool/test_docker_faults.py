@@ -77,6 +77,21 @@ async def removed_shells(sandbox: DockerSandbox) -> None:
         await sandbox.run("exit 1", 20)
 
 
+async def kill_everything(sandbox: DockerSandbox) -> None:
+    """All processes but the container's first: the agent's own doing, and no lost sandbox."""
+    seconds = unique_seconds()
+    await sandbox.run(f"cd pkg; sleep {seconds} & sleep {seconds} &", 20)
+    for command in ("kill -9 -1", "sh -c 'kill -9 -1'", "sh -c 'kill -9 -1'"):
+        await sandbox.run(command, 20)
+        await works(sandbox)
+    assert running_with(seconds) == []
+
+
+async def orphans_are_reaped(sandbox: DockerSandbox) -> None:
+    await sandbox.run("for i in 1 2 3 4 5 6 7 8; do (setsid sh -c 'sleep 0.1' &) ; done; sleep 1", 20)
+    assert (await sandbox.run("cat /proc/[0-9]*/stat | grep -c ' Z '", 20)).output == "0\n"
+
+
 async def clock_and_hostname(sandbox: DockerSandbox) -> None:
     before = (await sandbox.run("hostname", 20)).output
     assert (await sandbox.run("date -s '1999-01-01' 2>&1 | grep -c 'not permitted'", 20)).output == "1\n"
@@ -101,7 +116,17 @@ async def removed_container(sandbox: DockerSandbox) -> None:
             pass
 
 
-SURVIVED = (oom_of_a_command, oom_of_the_shell, full_shm, fork_bomb, replaced_sh, clock_and_hostname, paused_container)
+SURVIVED = (
+    oom_of_a_command,
+    oom_of_the_shell,
+    full_shm,
+    fork_bomb,
+    replaced_sh,
+    clock_and_hostname,
+    paused_container,
+    kill_everything,
+    orphans_are_reaped,
+)
 LOST = (removed_shells, removed_container)
 
 

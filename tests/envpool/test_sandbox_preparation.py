@@ -20,9 +20,11 @@ from envpool.sandboxes.process_sandbox import ProcessBackend
 # objects, an alternate, a submodule with a history of its own; and files that are tracked, ignored, both, or neither.
 HISTORY = """cd /testbed
 g() { git -c user.name=a -c user.email=a@b -c protocol.file.allow=always "$@" >/dev/null 2>&1 || { echo "failed: $*"; exit 1; }; }
-printf '*.log\\nbuild/\\n' > .gitignore; echo tracked > kept.log; echo old > a.txt; ln -s a.txt link; printf '#!/bin/sh\\n' > run.sh; chmod +x run.sh
+printf '*.log\\nbuild/\\n' > .gitignore; echo tracked > kept.log; echo old > a.txt; ln -s a.txt link
+printf '#!/bin/sh\\n' > run.sh; chmod +x run.sh
 g add -A; g add -f kept.log; g commit -m first
-git init -q /tmp/sub; (cd /tmp/sub; echo secret-sub > s.txt; g add -A; g commit -m s1; echo open > s.txt; g add -A; g commit -m s2)
+git init -q /tmp/sub; (cd /tmp/sub; echo secret-sub > s.txt; g add -A; g commit -m s1
+echo open > s.txt; g add -A; g commit -m s2)
 g submodule add /tmp/sub sub; g commit -m submodule
 base=$(git rev-parse HEAD)
 echo secret-fix > a.txt; g commit -am fix; g tag v2; g tag -a -m secret-note v2.1; g branch later; g notes add -m secret-note
@@ -115,8 +117,8 @@ async def test_a_set_up_that_fails_is_an_error(sandbox: Sandbox) -> None:
     "command",
     [
         "git log", "git  log -p", "cd x && git -C . log --all", "git show HEAD~1:a.py", "git --no-pager blame a.py", "git reflog",
-        "git -c core.pager=cat whatchanged", "cat .git/packed-refs", "git cat-file -p abc", "git fsck --lost-found", "git checkout HEAD~2",
-        "git stash list", "git diff HEAD~1", "pip download calc==2", "git fetch origin",
+        "git -c core.pager=cat whatchanged", "cat .git/packed-refs", "git cat-file -p abc", "git fsck --lost-found",
+        "git checkout HEAD~2", "git stash list", "git diff HEAD~1", "pip download calc==2", "git fetch origin",
     ],
 )  # fmt: skip
 def test_commands_that_look_for_the_past(command: str) -> None:

@@ -194,6 +194,8 @@ async def test_the_set_up_runs_in_the_graders_sandbox_too(pool: SandboxPool) -> 
     assert not (await run_hidden_tests(task, Patch(GOLD), pool, 30.0)).resolved
     undone = file_diff("calc.py", BUGGY.replace("a * 2", "a * 3"), FIXED)
     assert (await run_hidden_tests(task, Patch(undone), pool, 30.0)).resolved
+    report = await run_hidden_tests(task, Patch(undone + file_diff("test_calc.py", None, "1\n")), pool, 30.0)
+    assert (report.resolved, report.dropped) == (True, ("test_calc.py: hidden test",))
 
 
 async def test_hidden_files_enter_for_grading_only(pool: SandboxPool) -> None:
