@@ -80,11 +80,6 @@ class TrainingRun:
             record_score(step_folder(root, step), score)
         keep_best_and_last(root, CHECKPOINTS_KEPT)
 
-    async def token_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
-        """Log-prob of every token under the learner's present weights."""
-        values: list[npt.NDArray[np.float32]] = await self._learner.token_logprobs(samples)
-        return values
-
     def on_step(self, note: str) -> Callable[[int, Mapping[str, float]], None]:
         """A callback that logs a step's metrics and shows the one named `note`."""
 

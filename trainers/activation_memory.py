@@ -23,7 +23,7 @@ def activations_in_host_memory(min_bytes: int = MIN_OFFLOADED_BYTES) -> Iterator
     moved: list[int] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor | tuple[torch.device, torch.Tensor]:
-        if isinstance(tensor, torch.nn.Parameter) or tensor.is_leaf and tensor.requires_grad or tensor.nbytes < min_bytes:
+        if tensor.nbytes < min_bytes or (tensor.is_leaf and tensor.requires_grad):
             return tensor
         moved.append(tensor.nbytes)
         host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)

@@ -205,10 +205,10 @@ class DeepSpeedLearner:
                 "steps_skipped": self.steps_skipped,
                 "world_size": self.world_size,
             }
-            save_engine_state(self._engine, partial, state, self.rank)
+            save_engine_state(self._engine, partial, state, self.rank, self._config.zero_stage)
 
     def load_checkpoint(self, folder: Path) -> dict[str, Any]:
-        """Go on from a checkpoint of the same model, written by any number of ranks; returns its `client_state`.
+        """Go on from a checkpoint of the same model and ZeRO stage, by any number of ranks; returns its `client_state`.
 
         With the same number of ranks the next step is bit-equal to that of a run never stopped. With another number, weights,
         optimizer and schedule are the same, and random states start from the seed. Raises LearnerError.

@@ -4,6 +4,7 @@ The same number of ranks loads its own shards. Another number goes through DeepS
 checkpoint: each parameter and its moments whole, cut anew for the ranks that read it.
 """
 
+import json
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -18,6 +19,7 @@ LEARNER_STATE = "learner_state"
 TAG = "deepspeed"
 """DeepSpeed's own folder inside a checkpoint."""
 UNIVERSAL = "universal"
+STAGE_FILE = "zero_stage.json"
 RNG_FILE = "rng_rank_{}.pt"
 BYTES_PER_PARAMETER = 12
 """Float32 weight and two moments of AdamW."""
@@ -30,8 +32,10 @@ def state_bytes(module: nn.Module, weights_only: bool = False) -> int:
     return weights if weights_only else weights + sum(count * BYTES_PER_PARAMETER for count, _, trained in sizes if trained)
 
 
-def save_engine_state(engine: Any, folder: Path, state: dict[str, Any], rank: int) -> None:
+def save_engine_state(engine: Any, folder: Path, state: dict[str, Any], rank: int, zero_stage: int) -> None:
     """This rank's shards, the learner's own numbers and the random state. A collective."""
+    if rank == 0:
+        (folder / STAGE_FILE).write_text(json.dumps({"zero_stage": zero_stage}))
     engine.save_checkpoint(str(folder), tag=TAG, client_state={LEARNER_STATE: state}, save_latest=False)
     random_state = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -52,6 +56,9 @@ def load_engine_state(
 ) -> dict[str, Any]:
     """Weights, optimizer and, with the same number of ranks, the random state; returns the learner's own numbers."""
     written_by = ranks_of_checkpoint(folder)
+    stage = json.loads((folder / STAGE_FILE).read_text())["zero_stage"]
+    if stage != zero_stage:
+        raise CheckpointError(f"{folder} was written with learner.zero_stage={stage}, this run has {zero_stage}: set it back")
     if written_by == world_size:
         loaded, state = engine.load_checkpoint(str(folder), tag=TAG, load_lr_scheduler_states=False)
         random_state = torch.load(folder / RNG_FILE.format(rank), weights_only=True)

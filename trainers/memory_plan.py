@@ -1,7 +1,7 @@
 """What a training run takes, before anything starts: parameters, memory of each GPU, steps and hours. Pure arithmetic, no torch.
 
-Memory follows ZeRO (arXiv 1910.02054): bytes per parameter of weights, gradients, master weights and AdamW's moments, each divided
-by the ranks that share it. Time is an estimate from FLOPs and an assumed utilisation; nothing here is measured.
+Memory follows ZeRO (arXiv 1910.02054): bytes per parameter of weights, gradients, master weights and AdamW's moments, each
+divided by the ranks that share it. Time is an estimate from FLOPs and an assumed utilisation; nothing here is measured.
 """
 
 import json
@@ -48,7 +48,8 @@ class ModelShape:
         """Of low-rank adapters on the configured layers."""
         query, key = self.heads * self.head_dim, self.key_heads * self.head_dim
         sizes = {
-            "q_proj": self.hidden + query, "k_proj": self.hidden + key, "v_proj": self.hidden + key, "o_proj": query + self.hidden,
+            "q_proj": self.hidden + query, "k_proj": self.hidden + key, "v_proj": self.hidden + key,
+            "o_proj": query + self.hidden,
             "gate_proj": self.hidden + self.intermediate, "up_proj": self.hidden + self.intermediate,
             "down_proj": self.intermediate + self.hidden,
         }  # fmt: skip

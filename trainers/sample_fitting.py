@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def fit_samples(
 
 def cut_sample(sample: TrainSample, max_tokens: int) -> TrainSample:
     """Its first `max_tokens` tokens."""
-    arrays = {name: value[:max_tokens] for name, value in vars(sample).items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {name: value[:max_tokens] for name, value in vars(sample).items() if isinstance(value, np.ndarray)}
     return replace(sample, **arrays)
 
 

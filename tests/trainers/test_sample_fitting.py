@@ -35,7 +35,7 @@ def test_mistakes() -> None:
         fit_samples([EMPTY], 9)
     with pytest.raises(ValueError, match="no sample to train on: 0 given"):
         fit_samples([], 9)
-    with pytest.raises(ValueError, match="sft.overlong='trim' is not known; one of drop, cut"):
+    with pytest.raises(ValueError, match=r"sft\.overlong='trim' is not known; one of drop, cut"):
         fit_samples([SHORT], 9, "trim")
 
 
