@@ -87,6 +87,11 @@ class SandboxPool:
         """Whether the engine did not answer when it was last asked."""
         return not self._engine_back.is_set()
 
+    @property
+    def num_warm_ready(self) -> int:
+        """Sandboxes started ahead that wait for a lease."""
+        return self._warm.num_ready
+
     def prefetch(self, image: str, workdir: str, count: int = 1) -> None:
         """`count` leases of this image come soon: start that many ahead, as far as there is room. Call it in the event loop."""
         if not self._closed and not self.engine_is_down:

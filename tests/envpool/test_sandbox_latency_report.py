@@ -14,6 +14,7 @@ FOUND = {
         "throughput": POINTS,
         "exec_throughput": POINTS,
         "cold_start": {"docker": {"p50_ms": 300.0}, "engine_create_start": {"p50_ms": 250.0}},
+        "warm_acquire": {"p50_ms": 25.0},
         "start": {"per_idle_sandbox": {"kib": 40.0, "threads": 0.0}},
     },
     "process": {},
@@ -36,6 +37,7 @@ def test_missed_targets_are_told_as_missed() -> None:
         "commands/s of 32 sandboxes": (1900.0, False),
         "failures of 64 sandboxes": (0, True),
         "cold start / engine's create+start": (1.2, True),
+        "acquire from the warm pool, p50 ms": (25.0, False),
         "KiB of the driver per idle sandbox": (40.0, True),
         "threads per idle sandbox": (0.0, True),
     }
