@@ -11,12 +11,13 @@ from configs.lsp_config import LspConfig
 from envpool.language_server import LanguageServer
 from envpool.lsp_client import LspClient
 from envpool.lsp_documents import LspDocuments, file_uri
-from envpool.lsp_errors import LspRefusalError, LspRequestError, ServerBrokenError, ServerEndedError
+from envpool.lsp_errors import LspRefusalError, ServerBrokenError, ServerEndedError
 from envpool.lsp_process import ServerPlace, ServerProcess, processes_of
 from envpool.sandbox_mirror import Changes, SandboxMirror
 
 INDEX_BEGINS_S = 1.5
 """A server that has not reported an index by then has none to build."""
+RELIST_S = 5.0
 CAPABILITIES: Mapping[str, Any] = {
     "general": {"positionEncodings": ["utf-16"]},
     "window": {"workDoneProgress": True},
@@ -50,8 +51,8 @@ class LanguageSession:
         self.server, self.client, self.documents = server, client, documents
         self._process = process
         self.capabilities: Mapping[str, Any] = {}
-        self._index_begun = False
-        self._unsettled = False
+        self._index_begun = self._patience_spent = False
+        self._listings_due = 0
 
     @classmethod
     async def start(
@@ -63,7 +64,7 @@ class LanguageSession:
             raise LspRefusalError(f"no server for {server.title} is installed where the sandboxes run ({server.install_hint})")
         await asyncio.to_thread(_prepare, server, mirror, place)
         process = await ServerProcess.start(launch, place, config.memory_mib)
-        client = LspClient(process, server.section)
+        client = LspClient(process, server.section, server.relisted)
         documents = LspDocuments(server, client, mirror.folder, place.root, config.max_file_kib * 1024)
         session = cls(server, process, client, documents)
         client.start()
@@ -88,25 +89,18 @@ class LanguageSession:
 
     async def tell(self, changes: Changes, files: set[str]) -> bool:
         """False when the server must be started afresh to know of the changes."""
-        self._unsettled = self._unsettled or bool(changes)
+        if self.server.relisted and (changes.created or changes.deleted):
+            self._listings_due = self.client.num_counted + 1
         return await self.documents.tell(changes, files)
 
     async def settle(self, deadline: float) -> None:
-        """Until the server has read the changes that it was told of: a question about a file waits for them."""
-        if not self._unsettled:
-            return
-        if self.server.opens_changed_files:
-            for path in self.documents.open_paths:
-                try:
-                    await self.request(
-                        "textDocument/documentSymbol", {"textDocument": {"uri": self.documents.uri(path)}}, deadline
-                    )
-                except LspRequestError:
-                    continue  # nothing can be said about that file
-        self._unsettled = False
+        """Until the server knows which files there are, at most `RELIST_S`."""
+        left = min(RELIST_S, deadline - time.monotonic())
+        await self.client.wait_until(lambda: self.client.num_counted >= self._listings_due, left)
 
     async def index_is_complete(self, any_path: str, patience_s: float, deadline: float) -> bool:
-        """Wait for the server's index of the project, at most `patience_s` and until shortly before the deadline."""
+        """Wait for the server's index of the project, at most until shortly before the deadline, and at most `patience_s`: of
+        those who are less than patient only the first one waits."""
         if not self.documents.open_paths:
             await self.documents.open(any_path)
         if not self.server.waits_for_index:
@@ -116,6 +110,8 @@ class LanguageSession:
             await self.client.wait_until(lambda: self.client.num_reports > 0, min(INDEX_BEGINS_S, left))
             self._index_begun = True
         left = deadline - time.monotonic()
+        if patience_s < left:
+            patience_s, self._patience_spent = 0.0 if self._patience_spent else patience_s, True
         return await self.client.wait_until(lambda: not self.client.busy, min(patience_s, left - min(left / 4, 5.0)))
 
     async def close(self) -> None:

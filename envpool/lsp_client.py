@@ -30,11 +30,12 @@ class LspClient:
     """Speaks to one server from `start` to `close`. A broken server fails every request, now and later, with one error.
 
     `diagnostics` holds the last list that was published for a URI, `published` how many lists have come for it.
-    `busy` holds the server's unfinished reports of progress, `num_reports` how many it has begun.
+    `busy` holds the server's unfinished reports of progress, `num_reports` how many it has begun; `num_counted` how many of
+    its log messages held the text `counted`.
     """
 
-    def __init__(self, stream: ServerStream, settings: Callable[[str], Any]) -> None:
-        self._stream, self._settings = stream, settings
+    def __init__(self, stream: ServerStream, settings: Callable[[str], Any], counted: str = "") -> None:
+        self._stream, self._settings, self._counted = stream, settings, counted
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
         self._sending = asyncio.Lock()
@@ -46,7 +47,7 @@ class LspClient:
         self.versions: dict[str, int | None] = {}
         self.published: dict[str, int] = {}
         self.busy: dict[str, str] = {}
-        self.num_reports = 0
+        self.num_reports = self.num_counted = 0
 
     @property
     def broken(self) -> ServerBrokenError | None:
@@ -167,6 +168,8 @@ class LspClient:
             self.diagnostics[uri] = list(params["diagnostics"])
             self.versions[uri] = params.get("version")
             self.published[uri] = self.published.get(uri, 0) + 1
+        elif method == "window/logMessage" and self._counted:
+            self.num_counted += self._counted in str(message["params"]["message"])
         elif method == "$/progress":
             self._note_progress(message["params"])
 

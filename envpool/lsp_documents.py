@@ -101,7 +101,8 @@ class LspDocuments:
         else:
             return
         self._open[path].pinned = self._open[path].pinned or self._server.opens_changed_files
-        await self._client.notify("textDocument/didSave", {"textDocument": {"uri": self.uri(path)}})
+        if self._server.saves is None or path.lower().endswith(self._server.saves):
+            await self._client.notify("textDocument/didSave", {"textDocument": {"uri": self.uri(path)}})
 
     async def _change(self, path: str, text: str) -> None:
         document = self._open[path]

@@ -102,8 +102,18 @@ class Asking:
                 place = self.place(item["targetUri" if linked else "uri"], item["targetSelectionRange" if linked else "range"])
             except (TypeError, KeyError) as error:
                 raise ServerGarbageError(f"no location: {str(item)[:100]}") from error
-            found.setdefault((place.path, place.line, place.column), place)
+            if self.exists(place.path):
+                found.setdefault((place.path, place.line, place.column), place)
         return sorted(found.values(), key=lambda place: (place.path.startswith("/"), place.path, place.line, place.column))
+
+    def exists(self, path: str) -> bool:
+        """False for a file of the repository that is gone, whatever the server still remembers of it."""
+        if path.startswith("/") or self.mirror.has(path):
+            return True
+        try:
+            return self.mirror.has(self.mirror.folder.resolved(path))  # below a linked folder
+        except OSError:
+            return False
 
     def name(self, path: str) -> str:
         """A path as the agent knows it; files outside the repository by what they belong to.
@@ -234,7 +244,7 @@ async def workspace_symbols(asking: Asking) -> Answer:
             name, kind, container = str(item["name"]), kind_name(item["kind"]), str(item.get("containerName") or "")
         except (TypeError, KeyError, AttributeError) as error:
             raise ServerGarbageError(f"no symbol: {str(item)[:100]}") from error
-        if place.path.startswith("/"):
+        if place.path.startswith("/") or not asking.exists(place.path):
             continue
         if len(rows) >= MAX_LOCATIONS or (place.path not in files and len(files) >= MAX_FILES):
             left_out += 1

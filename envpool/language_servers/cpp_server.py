@@ -30,6 +30,7 @@ class CppServer(LanguageServer):
     language_ids: Mapping[str, str] = field(default_factory=lambda: {**_SOURCES, **_HEADERS})
     diagnostics: Diagnostics = "publish"
     opens_changed_files: bool = True
+    saves: tuple[str, ...] | None = tuple(_HEADERS)  # clangd then looks at all open files again
     restarts_on_delete: bool = True
     waits_for_index: bool = True
 

@@ -30,6 +30,7 @@ class PythonServer(LanguageServer):
     install_hint: str = "pip install basedpyright"
     language_ids: Mapping[str, str] = field(default_factory=lambda: {".py": "python", ".pyi": "python"})
     diagnostics: Diagnostics = "pull"
+    relisted: str = "source file"  # "Found 3 source files", "No source files found."
     configuration: Mapping[str, Any] = field(
         default_factory=lambda: {"basedpyright": {"analysis": _ANALYSIS}, "python": {"analysis": _ANALYSIS}}
     )
