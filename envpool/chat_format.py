@@ -63,6 +63,10 @@ class ChatFormat:
         answer = self._message(Message("tool", text))
         return _array([*self._newline, *answer, *self._newline, *self._generation_prompt])
 
+    def continuation_ids(self, messages: Sequence[Message]) -> IntArray:
+        """What is appended after a finished completion: the line's end, these messages, the next generation prompt."""
+        return _array([*self._newline, *self.prompt_ids(messages).tolist()])
+
     def completion_ids(self, text: str) -> IntArray:
         """What a model should sample to say `text`: its ids and the end-of-turn id."""
         return _array([*self._encode(text), self.end_of_turn_id])

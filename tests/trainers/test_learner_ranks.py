@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.actors.random_qwen import write_random_qwen
 from tests.trainers.learner_processes import LENGTHS, Variant, run_ranks, train
+from trainers.deepspeed_learner import LearnerError
 
 TWO = [Variant(1), Variant(2), Variant(3), Variant(3, sequence_parallel=2), Variant(2, lora_rank=2)]
 EXACT = [variant for variant in TWO if not variant.lora_rank]
@@ -33,7 +34,7 @@ def together(four_heads: Path, work: Path) -> dict[Variant, list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def alone(four_heads: Path, work: Path, together: Any) -> dict[str, Any]:
     """What one rank saw, in this process, ZeRO stage 1; at its end it goes on from a checkpoint that two ranks wrote."""
-    checkpoint = work / f"checkpoint_2_{Variant(3).name}" / "step_3"
+    checkpoint = work / f"checkpoint_2_{Variant(1).name}" / "step_3"
     return train(four_heads, work, Variant(1, resume=str(checkpoint)), rank=0, world_size=1, port=0)
 
 
@@ -41,7 +42,10 @@ def alone(four_heads: Path, work: Path, together: Any) -> dict[str, Any]:
 def four(four_heads: Path, work: Path, together: Any) -> dict[Variant, dict[str, Any]]:
     """What the first of four ranks saw: Ulysses over two and over four of them, going on from what two ranks wrote."""
     checkpoint = str(work / f"checkpoint_2_{Variant(1).name}" / "step_3")
-    variants = [Variant(1, sequence_parallel=2, resume=checkpoint), Variant(3, sequence_parallel=4)]
+    variants = [
+        Variant(1, sequence_parallel=2, resume=checkpoint),
+        Variant(3, sequence_parallel=4, resume=checkpoint.replace(Variant(1).name, Variant(3).name)),
+    ]
     return dict(zip(variants, run_ranks(four_heads, work, variants, world_size=4)[0], strict=True))
 
 
@@ -79,10 +83,10 @@ def test_steps_after_loading_are_bit_equal(together: dict[Variant, Any], variant
 def test_another_number_of_ranks_goes_on_from_the_same_state(alone: dict[str, Any], four: dict[Variant, Any]) -> None:
     """Two ranks wrote; one and four read. The second step after loading shows that the optimizer's moments came along."""
     assert_equal_steps(alone["resumed"], alone["following"])
-    assert alone["resumed_state"] == {"note": 3}
-    (seen,) = (seen for variant, seen in four.items() if variant.resume)
-    assert_equal_steps(seen["resumed"], alone["following"])
-    assert seen["resumed_state"] == {"note": 1}
+    assert alone["resumed_state"] == {"note": 1}
+    for variant, seen in four.items():
+        assert_equal_steps(seen["resumed"], alone["following"])
+        assert seen["resumed_state"] == {"note": variant.stage}
 
 
 @pytest.mark.parametrize("variant", EXACT, ids=lambda variant: variant.name)
@@ -93,3 +97,9 @@ def test_exports_of_one_and_two_ranks_hold_the_same_weights(
     one, two = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 3e-4
     assert together[variant][0]["names"] == alone["names"]
+
+
+def test_a_checkpoint_of_another_zero_stage_is_refused(alone: dict[str, Any], four_heads: Path, work: Path) -> None:
+    checkpoint = work / f"checkpoint_2_{Variant(3).name}" / "step_3"
+    with pytest.raises(LearnerError, match=r"written with learner\.zero_stage=3, this run has 1"):
+        train(four_heads, work, Variant(1, resume=str(checkpoint)), rank=0, world_size=1, port=0)

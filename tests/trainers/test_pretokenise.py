@@ -1,0 +1,43 @@
+"""Conversations to samples: the ids of the whole conversation, and a loss mask on what the assistant wrote."""
+
+from pathlib import Path
+
+import pytest
+
+from envpool.chat_format import load_chat_format
+from envpool.policy import Message
+from trainers.pretokenise import conversation_sample, pretokenise
+
+TALK = [
+    Message("system", "Be brief."),
+    Message("user", "Fix it"),
+    Message("assistant", "<think></think>ls"),
+    Message("tool", "a.py <|im_end|>"),
+    Message("assistant", "done"),
+]
+
+
+def test_ids_are_those_of_the_whole_and_only_the_assistant_trains(model_folder: Path) -> None:
+    chat = load_chat_format(model_folder)
+    sample = conversation_sample(chat, TALK, "task")
+    whole = chat.prompt_ids(TALK).tolist()
+    assert sample.token_ids.tolist() == whole[: len(sample.token_ids)]
+    trained = [token for token, on in zip(sample.token_ids.tolist(), sample.loss_mask, strict=True) if on]
+    assert trained == [*chat.completion_ids("<think></think>ls"), *chat.completion_ids("done")]
+    assert sample.token_ids[-1] == chat.end_of_turn_id
+    assert sample.advantages.tolist() == sample.loss_mask.tolist()
+    assert conversation_sample(chat, [*TALK, Message("tool", "late")], "task").token_ids.tolist() == sample.token_ids.tolist()
+
+
+def test_processes_keep_the_order(model_folder: Path) -> None:
+    talks = [(f"task {index}", [Message("user", "x" * index), Message("assistant", "y")]) for index in range(20)]
+    alone = list(pretokenise(model_folder, talks))
+    assert [sample.group for sample in alone] == [group for group, _ in talks]
+    shared = list(pretokenise(model_folder, talks, num_processes=2))
+    assert [sample.token_ids.tolist() for sample in shared] == [sample.token_ids.tolist() for sample in alone]
+
+
+@pytest.mark.parametrize("messages", [[], [Message("user", "x")], [Message("assistant", "x")]])
+def test_conversations_without_anything_to_learn(model_folder: Path, messages: list[Message]) -> None:
+    with pytest.raises(ValueError, match="task: a conversation to learn from begins with"):
+        conversation_sample(load_chat_format(model_folder), messages, "task")
