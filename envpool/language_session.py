@@ -52,7 +52,7 @@ class LanguageSession:
         self._process = process
         self.capabilities: Mapping[str, Any] = {}
         self._index_begun = self._patience_spent = False
-        self._listings_due = 0
+        self._listings_due = 1 if server.relisted else 0
 
     @classmethod
     async def start(
