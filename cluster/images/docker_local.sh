@@ -39,6 +39,7 @@ install_packages() {
     command -v dockerd >/dev/null && command -v docker >/dev/null || missing="$missing docker.io"
     command -v debootstrap >/dev/null || missing="$missing debootstrap"
     command -v bwrap >/dev/null || missing="$missing bubblewrap"
+    command -v busybox >/dev/null || missing="$missing busybox-static"  # the tests' smallest image
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || die "install$missing with this system's package manager (there is no apt-get)"
     say "installing$missing"
