@@ -41,7 +41,7 @@ def runnable_test_files(test_patch: str) -> tuple[str, ...]:
     ('t.py',)
     """
     headers = list(_FILE_HEADER.finditer(test_patch))
-    ends = [header.start() for header in headers[1:]] + [len(test_patch)]
+    ends = [*(header.start() for header in headers), len(test_patch)][1:]
     paths = []
     for header, end in zip(headers, ends, strict=True):
         deleted = "\ndeleted file mode " in test_patch[header.end() : end].split("\n@@", 1)[0]
