@@ -1,15 +1,25 @@
-"""Fixtures that several packages' tests share: image store, a small image, a Docker engine where one answers."""
+"""Fixtures that several packages' tests share: image store, a small image, a Docker engine where one answers.
 
+Property tests draw the same examples every time, so that a run says something about the change and not about luck;
+`HYPOTHESIS_PROFILE=explore make test` draws new ones.
+"""
+
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from configs.sandbox_config import SandboxConfig
 from envpool.docker_engine import connect
 from envpool.image_cache import FolderImages
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandboxes.process_sandbox import bubblewrap_works
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from actors.learner_group import plan_for_ranks
-from configs.optimizer_config import LearnerConfig
 from actors.rollout_workers import EpisodeSlots
+from configs.optimizer_config import LearnerConfig
 
 
 async def test_no_more_episodes_than_slots_run_at_once() -> None:
