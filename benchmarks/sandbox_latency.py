@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also when it is run as a file
+
 from benchmarks.sandbox_peers import SweRexContainer, exec_once, swe_rex_venv, swe_rex_version
 from cluster.svg_charts import Series, line_chart
 from configs.sandbox_config import SandboxConfig
