@@ -7,6 +7,8 @@ reads at import is set.
 import asyncio
 import json
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from envpool.policy import Completion, FinishReason, IntArray, PolicyError
 
 END_OF_TURN = "<|im_end|>"
 NOT_STARTED = "not started"
+SCRATCH_PREFIX = "swe-vllm-"
+TEMP = Path(tempfile.gettempdir())  # as it was before an engine moved it
 
 _EVERY_ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
 _CPU_ENV = {
@@ -52,6 +56,7 @@ class VLLMEngine:
         self._num_requests = 0
         self._num_tokens = 0
         self._start_s = 0.0
+        self._scratch: Path | None = None
 
     async def start(self, model_dir: str, engine: EngineConfig, dtype: str) -> float:
         """Load the model of a Hugging Face folder (config, safetensors, tokenizer.json). Returns the seconds it took.
@@ -65,6 +70,7 @@ class VLLMEngine:
             self._expected = shapes_of_files(weight_files(folder))
             self._architecture = _architecture(folder)
             self._stop_token_ids = [_token_id(folder / "tokenizer.json", END_OF_TURN)]
+            self._scratch = await asyncio.to_thread(_scratch_folder)
             self._llm = _start_llm(folder, engine, dtype)
             from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
@@ -176,6 +182,8 @@ class VLLMEngine:
             if llm.output_handler is not None:  # it would log the end of the engine core as a crash
                 llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown)
+        if self._scratch is not None:
+            await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     def _require_usable(self) -> None:
         if not self._broken and self._llm.errored:
@@ -220,6 +228,17 @@ class VLLMEngine:
             policy_versions=versions,
             finish_reason=_FINISH_REASONS[output.finish_reason],
         )
+
+
+def _scratch_folder() -> Path:
+    """A folder for the temporary files of this process, since vLLM leaves its sockets and rendezvous files behind. Folders of
+    processes that are gone are removed."""
+    for old in TEMP.glob(f"{SCRATCH_PREFIX}*-*"):
+        if not Path("/proc", old.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=TEMP))
+    os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = tempfile.tempdir = str(folder)
+    return folder
 
 
 def _start_llm(folder: Path, engine: EngineConfig, dtype: str) -> Any:
