@@ -58,10 +58,11 @@ def server_command(launch: Launch, place: ServerPlace) -> list[str]:
     command = [shutil.which("bwrap") or "bwrap", *bubblewrap_options()]
     for name, value in server_environment(launch, place.scratch).items():
         command += ["--setenv", name, value]
+    command += ["--bind", str(place.writable), place.scratch]  # first: a server's own folders may lie below /tmp
     for folder in launch.folders:
         if not folder.startswith("/usr/"):
             command += ["--ro-bind", folder, folder]
-    command += ["--bind", str(place.writable), place.scratch, "--ro-bind", str(place.tree), place.workdir]
+    command += ["--ro-bind", str(place.tree), place.workdir]
     return [*command, "--chdir", place.workdir, "--", *limited]
 
 

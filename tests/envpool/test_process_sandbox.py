@@ -12,7 +12,7 @@ from envpool.image_cache import FolderImages
 from envpool.sandbox_errors import ImageMissingError, SandboxLostError
 from envpool.sandboxes import process_sandbox
 from envpool.sandboxes.process_sandbox import ProcessBackend, ProcessSandbox, bubblewrap_works
-from tests.envpool.sandbox_faults import FAULTS, running_with, unique_seconds, works
+from tests.envpool.sandbox_faults import FAULTS, running_with, runs, unique_seconds, works
 
 
 @pytest.fixture
@@ -91,8 +91,7 @@ async def test_close_leaves_nothing(images: FolderImages, calc_image: str, isola
         f"sleep {seconds} & (setsid setsid sleep {seconds} >/dev/null 2>&1 &); mkdir locked; touch locked/a; chmod 0 locked", 20
     )
     running = asyncio.create_task(sandbox.run(f"sleep {seconds}", 60))
-    await asyncio.sleep(0.2)
-    assert len(running_with(seconds)) == 3
+    await runs(seconds, 3)
     await sandbox.close()
     with pytest.raises(SandboxLostError):
         await running
