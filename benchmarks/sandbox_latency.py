@@ -280,10 +280,10 @@ def plot(found: Json) -> str:
     def line(points: list[Json]) -> Series:
         return Series([(point["sandboxes"], math.log10(point["per_s"])) for point in points])
 
-    series = {"persistent shell (Docker)": line(found["docker"]["throughput"])}
+    series = {"shell (Docker)": line(found["docker"]["throughput"])}
     if found["process"]:
-        series["(bubblewrap)"] = line(found["process"]["throughput"])
-    series["one exec per call"] = line(found["docker"]["exec_throughput"])
+        series["shell (bwrap)"] = line(found["process"]["throughput"])
+    series["exec per call"] = line(found["docker"]["exec_throughput"])
     chart = line_chart("Trivial commands per second", series, "sandboxes at once", "commands/s, power of ten", (0.0, 4.2))
     return chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{STYLE}", 1)
 
