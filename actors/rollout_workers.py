@@ -7,6 +7,7 @@ await workers.close()
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,11 +17,12 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from actors.engine_pool import RoutedGenerate
+from actors.episode_slots import EpisodeSlots
 from actors.ray_calls import arrives, cause_of, make_actor
 from configs.run_config import RunConfig
 from envpool.chat_format import ChatFormat, load_chat_format
 from envpool.endpoint_policy import EndpointPolicy
-from envpool.episode_replay import ReplayedGroup, journalled_group
+from envpool.episode_replay import journalled_group
 from envpool.image_affinity import choose_node
 from envpool.image_cache import FolderImages
 from envpool.policy import Generate, PolicyError
@@ -42,32 +44,6 @@ GROUP_TRIES = 3
 """A group whose worker died is played again this often in all."""
 
 
-class EpisodeSlots:
-    """Lets at most `total` episodes run at once; a group takes all of its slots together, first come first served.
-
-    A group larger than `total` takes all there are: its episodes still run at once.
-    """
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = asyncio.Semaphore(total)
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def take(self, count: int) -> AsyncIterator[None]:
-        """Hold `count` slots. Only one group at a time collects slots: two that each hold half would wait for ever."""
-        held = 0
-        try:
-            async with self._turn:
-                while held < min(count, self._total):
-                    await self._free.acquire()
-                    held += 1
-            yield
-        finally:
-            for _ in range(held):
-                self._free.release()
-
-
 class RolloutWorker:
     """The sandboxes and episodes of one node. An asyncio class; RolloutWorkers makes Ray actors of it."""
 
@@ -77,6 +53,7 @@ class RolloutWorker:
         self._journal: TurnJournal | None = None
         self._journal_path: Path | None = None
         self._policies: dict[str, Generate] = {}
+        self._cuts: dict[tuple[str, int], asyncio.Event] = {}
 
     async def start(self, config: RunConfig, model_dir: str, images_root: str, journal_path: str, owner: str) -> None:
         """Make the sandbox pool and the policies. `model_dir` holds tokenizer.json; an empty `journal_path` writes none.
@@ -107,7 +84,7 @@ class RolloutWorker:
     ) -> Group:
         """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
 
-        `resume`: go on where the journals of this run show that a dead worker stood. While the group waits for its turn, its
+        `resume`: go on where the journals of this run show that a dead process stood. While the group waits for its turn, its
         sandboxes are started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when this
         node's engine is away and took the whole group with it.
         """
@@ -120,16 +97,14 @@ class RolloutWorker:
             if self._journal is not None:
                 self._journal.append(task.instance_id, sample_index, turn_index, turn, seed)
 
-        generate = self._policies[policy]
-        if resume:
-            generate = await asyncio.to_thread(self._resumed, task.instance_id, group_size, seed, generate)
+        recorded = await asyncio.to_thread(self._recorded, task.instance_id, group_size, seed) if resume else {}
         pool = self._pool
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
-        async with self._slots.take(group_size):
+        async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size):
             group = await play_group(
                 task,
                 group_size=group_size,
-                generate=generate,
+                generate=self._policies[policy],
                 policy_name=policy,
                 pool=pool,
                 chat=self._chat,
@@ -139,16 +114,30 @@ class RolloutWorker:
                 seed=seed,
                 cache=self._cache,
                 on_turn=on_turn,
+                recorded=recorded,
+                cut=cut,
             )
         if pool.engine_is_down and not group.members:
             raise SandboxUnavailableError(f"the sandbox engine of this node is away; {task.instance_id} was not played")
         return group
 
-    def _resumed(self, instance_id: str, group_size: int, seed: int, generate: Generate) -> Generate:
+    async def cut_group(self, instance_id: str, seed: int) -> None:
+        """Let a group that is played here end with the members it has."""
+        if (instance_id, seed) in self._cuts:
+            self._cuts[instance_id, seed].set()
+
+    @asynccontextmanager
+    async def _cut_of(self, instance_id: str, seed: int) -> AsyncIterator[asyncio.Event]:
+        cut = self._cuts[instance_id, seed] = asyncio.Event()
+        try:
+            yield cut
+        finally:
+            self._cuts.pop((instance_id, seed), None)
+
+    def _recorded(self, instance_id: str, group_size: int, seed: int) -> dict[int, tuple[Turn, ...]]:
         if self._journal_path is None:
-            return generate
-        journals = sorted(self._journal_path.parent.glob("*.jsonl"))
-        return ReplayedGroup(journalled_group(journals, instance_id, group_size, seed), instance_id, seed, generate)
+            return {}
+        return journalled_group(sorted(self._journal_path.parent.glob("*.jsonl")), instance_id, group_size, seed)
 
     async def stats(self) -> dict[str, int]:
         """Sandboxes `started`, `lost`, `active`, leases that found a warm one (`warm_hits`), leftovers `swept` up; patches
@@ -212,16 +201,18 @@ class RolloutWorkers:
         self._engines = engine_handles
         await asyncio.gather(*(arrives(handle.connect.remote(engine_handles)) for handle in self.handles))
 
-    async def play_group(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
+    async def play_group(
+        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False
+    ) -> Group:
         """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
-        workers bound what really runs.
+        workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns.
 
         A group whose worker died goes on from the journalled turns; one whose node lost its sandbox engine is played on
         another. Cancelling this ends its episodes and sandboxes. Raises SandboxUnavailableError when workers keep dying or
         no node has an engine, PolicyError for an unknown policy.
         """
         avoid: set[int] = set()
-        resume, why = False, "died"
+        why = "died"
         for _ in range(GROUP_TRIES):
             index = choose_node(task.problem.image, self._load, group_size, avoid)
             self._load[index] += group_size
@@ -240,6 +231,12 @@ class RolloutWorkers:
             finally:
                 self._load[index] -= group_size
         raise SandboxUnavailableError(f"{task.instance_id} failed on {GROUP_TRIES} rollout workers; the last one: {why}")
+
+    async def cut_group(self, instance_id: str, seed: int) -> None:
+        """Let a running group end with the members it has: its `play_group` returns soon after."""
+        cuts = asyncio.gather(*(arrives(handle.cut_group.remote(instance_id, seed)) for handle in self.handles))
+        with contextlib.suppress(RayError, TimeoutError):  # a dead worker's group is cut by nobody and ends with its worker
+            await asyncio.wait_for(cuts, PING_S)
 
     async def stats(self) -> list[dict[str, int]]:
         """Each worker's `stats`."""

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,9 +39,13 @@ async def run_episode(
     temperature: float,
     seed: int,
     on_turn: Callable[[int, Turn], None] | None = None,
+    recorded: Sequence[Turn] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Trajectory:
     """Play the problem once and return the record; `on_turn(index, turn)` sees every finished turn.
+
+    `recorded` are turns of a broken try of this episode, see envpool.episode_replay: their actions are done again in this
+    sandbox and they stay in the record as they were; `on_turn` does not see them again.
 
     Whatever the agent does ends in a Trajectory whose patch is the work tree at the end. Raises SandboxError and
     PolicyError when sandbox or engine broke, ValueError for a prompt or tool that the configuration names in vain.
@@ -49,6 +53,7 @@ async def run_episode(
     started = clock()
     async with open_tools(config) as tools:
         player = _Player(problem, sandbox, generate, chat, config, tools, sample_index, temperature, seed, started, clock)
+        player.recorded = tuple(recorded)
         messages = build_messages(player.template, problem, tools, config.max_turns)
         stop_reason = await player.play(messages, on_turn)
     patch = await extract_patch(sandbox, max(config.tool_timeout_s, PATCH_TIMEOUT_S))
@@ -99,6 +104,7 @@ class _Player:
     started: float
     clock: Callable[[], float]
     turns: list[Turn] = field(default_factory=list)
+    recorded: tuple[Turn, ...] = ()
     template: PromptTemplate = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,34 +123,55 @@ class _Player:
                 return StopReason.MAX_TOKENS
             if self.time_left_s() <= 0:
                 return StopReason.DEADLINE
-            asked = self.clock()
-            completion = await self.complete(messages, prompt, tokens_left, index)
-            if completion is None:
-                return StopReason.DEADLINE
-            generate_s = self.clock() - asked
-            text = self.chat.decode(completion.token_ids)
-            acted = self.clock()
-            action, observation = await self.act(text, index)
-            turn = Turn(
-                context_ids=context,
-                completion_ids=completion.token_ids,
-                rollout_logprobs=completion.rollout_logprobs,
-                policy_versions=completion.policy_versions,
-                text=text,
-                action=action,
-                observation=observation.text,
-                generate_s=generate_s,
-                tool_s=self.clock() - acted,
-            )
+            before = self.recorded_turn(index, context)
+            if before is None:
+                played = await self.new_turn(messages, prompt, tokens_left, index, context)
+                if played is None:
+                    return StopReason.DEADLINE
+                turn, done = played
+                if on_turn is not None:
+                    on_turn(index, turn)
+            else:
+                turn, done = before, (await self.act(before.text, index))[1].done
             self.turns.append(turn)
-            if on_turn is not None:
-                on_turn(index, turn)
-            if observation.done:
+            if done:
                 return StopReason.SUBMITTED
-            shown = np.concatenate([prompt, completion.token_ids])
-            context = self.next_context(completion.token_ids, observation.text)
-            messages = (*messages, Message("assistant", text), Message("tool", observation.text))
+            shown = np.concatenate([prompt, turn.completion_ids])
+            context = self.next_context(turn.completion_ids, turn.observation)
+            messages = (*messages, Message("assistant", turn.text), Message("tool", turn.observation))
         return StopReason.MAX_TURNS
+
+    def recorded_turn(self, index: int, context: IntArray) -> Turn | None:
+        """The turn of the broken try that stands here; None from the first on that does not fit what came before it."""
+        if index >= len(self.recorded) or not np.array_equal(self.recorded[index].context_ids, context):
+            self.recorded = self.recorded[:index]
+            return None
+        return self.recorded[index]
+
+    async def new_turn(
+        self, messages: tuple[Message, ...], prompt: IntArray, tokens_left: int, index: int, context: IntArray
+    ) -> tuple[Turn, bool] | None:
+        """A completion, its action done, and whether that was the last; None when the episode's time ran out."""
+        asked = self.clock()
+        completion = await self.complete(messages, prompt, tokens_left, index)
+        if completion is None:
+            return None
+        generate_s = self.clock() - asked
+        text = self.chat.decode(completion.token_ids)
+        acted = self.clock()
+        action, observation = await self.act(text, index)
+        turn = Turn(
+            context_ids=context,
+            completion_ids=completion.token_ids,
+            rollout_logprobs=completion.rollout_logprobs,
+            policy_versions=completion.policy_versions,
+            text=text,
+            action=action,
+            observation=observation.text,
+            generate_s=generate_s,
+            tool_s=self.clock() - acted,
+        )
+        return turn, observation.done
 
     async def complete(self, messages: tuple[Message, ...], prompt: IntArray, tokens_left: int, index: int) -> Completion | None:
         """One completion; None when the episode's time ran out first. Raises PolicyError."""

@@ -50,16 +50,24 @@ class TurnJournal:
         self.close()
 
 
-def read_journal(path: Path) -> Iterator[JournalEntry]:
-    """Every turn written, in order. An unfinished last line is left out; any other broken line is a ValueError."""
+def read_journal(path: Path, seed: int | None = None) -> Iterator[JournalEntry]:
+    """Every turn written, in order; with `seed` only that group's, without decoding the others.
+
+    An unfinished last line is left out; any other broken line is a ValueError.
+    """
+    mark = b"" if seed is None else b'"seed":%d,' % seed
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
+            if mark not in line:
+                continue
             try:
-                yield _entry(orjson.loads(line))
+                entry = _entry(orjson.loads(line))
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}: not a journalled turn ({error})") from error
+            if seed is None or entry.seed == seed:
+                yield entry
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -26,7 +26,8 @@ from verifier.rewards import compute_reward, reward_table
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 OnTurn = Callable[[int, int, Turn], None]
-"""Sees every finished turn: sample_index, index of the turn, turn. A retried episode starts again at turn 0."""
+"""Sees every finished turn once: sample_index, index of the turn, turn."""
+CUT = "cut: the group had to end"
 
 
 async def play_group(
@@ -43,19 +44,24 @@ async def play_group(
     seed: int,
     cache: GradeCache,
     on_turn: OnTurn | None = None,
+    recorded: Mapping[int, Sequence[Turn]] | None = None,
+    cut: asyncio.Event | None = None,
 ) -> Group:
     """`group_size` episodes of one task, all at once, each in its own lease; members are sorted by `sample_index`.
 
-    An episode whose sandbox or policy broke is played again from the start in a fresh sandbox, `rollout.infra_retries`
-    times, and is then a `LostEpisode`; the same holds for its grading. A trajectory is graded after its own sandbox was
-    given back, so waiting for a grading sandbox cannot block the pool. On cancellation, or when one member raises an
-    error that is a bug and not a broken sandbox, the other episodes are cancelled and their sandboxes closed first.
+    An episode whose sandbox or policy broke goes on in a fresh sandbox after its finished turns (envpool.episode_replay),
+    `rollout.infra_retries` times, and is then a `LostEpisode`; the same holds for its grading. `recorded` are finished turns
+    of an earlier process by sample_index. Once `cut` is set, episodes that are not graded yet are ended and count as lost.
+    A trajectory is graded after its own sandbox was given back, so waiting for a grading sandbox cannot block the pool. On
+    cancellation, or when one member raises an error that is a bug and not a broken sandbox, the other episodes are cancelled
+    and their sandboxes closed first.
     """
-    player = _Player(task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn)
+    turns = {index: list((recorded or {}).get(index, ())) for index in range(group_size)}
+    player = _Player(task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn, turns)
     tasks: list[asyncio.Task[ScoredTrajectory | LostEpisode]] = []
     try:
         async with asyncio.TaskGroup() as running:
-            tasks = [running.create_task(player.play(index)) for index in range(group_size)]
+            tasks = [running.create_task(player.play_until(cut, index)) for index in range(group_size)]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the first bug, with its own traceback
     outcomes = [done.result() for done in tasks]
@@ -81,6 +87,23 @@ class _Player:
     seed: int
     cache: GradeCache
     on_turn: OnTurn | None
+    turns: dict[int, list[Turn]]
+
+    async def play_until(self, cut: asyncio.Event | None, sample_index: int) -> ScoredTrajectory | LostEpisode:
+        """`play`, or a lost episode when `cut` is set first."""
+        if cut is None:
+            return await self.play(sample_index)
+        playing, cutting = asyncio.create_task(self.play(sample_index)), asyncio.create_task(cut.wait())
+        try:
+            await asyncio.wait({playing, cutting}, return_when=asyncio.FIRST_COMPLETED)
+            if not playing.done():
+                playing.cancel()
+                await asyncio.wait({playing})
+            return LostEpisode(sample_index, CUT) if playing.cancelled() else playing.result()
+        finally:
+            cutting.cancel()
+            playing.cancel()
+            await asyncio.wait({playing})
 
     async def play(self, sample_index: int) -> ScoredTrajectory | LostEpisode:
         """One member of the group, played and graded, or the error that made it impossible."""
@@ -100,6 +123,7 @@ class _Player:
 
     async def _episode(self, sample_index: int) -> Trajectory:
         def on_turn(index: int, turn: Turn) -> None:
+            self.turns[sample_index].append(turn)
             if self.on_turn is not None:
                 self.on_turn(sample_index, index, turn)
 
@@ -119,6 +143,7 @@ class _Player:
                         temperature=self.temperature,
                         seed=self.seed,
                         on_turn=on_turn,
+                        recorded=tuple(self.turns[sample_index]),
                     )
             except TimeoutError as error:
                 raise LeaseExpiredError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from actors.episode_slots import EpisodeSlots
 from actors.learner_group import plan_for_ranks
-from actors.rollout_workers import EpisodeSlots
 from configs.optimizer_config import LearnerConfig
 
 

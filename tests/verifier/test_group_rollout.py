@@ -17,7 +17,7 @@ from envpool.trajectory import StopReason, Turn
 from tests.envpool.agent_doubles import CHAT, LinePolicy
 from tests.verifier.small_repo import FILES, TASK, process_pool
 from verifier.grade_cache import GradeCache
-from verifier.group_rollout import OnTurn, play_group
+from verifier.group_rollout import CUT, OnTurn, play_group
 from verifier.reward import Group
 
 FIX = (
@@ -57,6 +57,7 @@ async def play(
     retries: int = 1,
     cache: GradeCache | None = None,
     on_turn: OnTurn | None = None,
+    cut: asyncio.Event | None = None,
 ) -> Group:
     rollout = RolloutConfig(infra_retries=retries)
     rollout = replace(rollout, episode=replace(rollout.episode, max_turns=3, max_tokens=4096, max_tokens_per_turn=512))
@@ -73,6 +74,7 @@ async def play(
         seed=0,
         cache=cache or GradeCache(),
         on_turn=on_turn,
+        cut=cut,
     )
 
 
@@ -218,3 +220,38 @@ async def test_the_reward_table_of_the_configuration_is_used(pool: SandboxPool) 
     )
     assert group.members[0].trajectory.stop_reason is StopReason.MAX_TURNS
     assert (group.members[0].reward.value, group.members[0].reward.train) == (0.0, False)
+
+
+async def test_an_episode_goes_on_after_its_finished_turns(pool: SandboxPool) -> None:
+    """The engine breaks after the fix was made: the second try makes it again without asking, and asks for the rest."""
+    lines, calls, seen = LinePolicy(CHAT, [FIX.format("+"), SUBMIT]), 0, list[int]()
+
+    async def breaks_second(request: GenerateRequest) -> Completion:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise PolicyError("hiccup")
+        return await lines(request)
+
+    group = await play(pool, breaks_second, 1, on_turn=lambda sample, index, turn: seen.append(index))
+    assert ([member.resolved for member in group.members], calls, seen) == ([True], 3, [0, 1])
+    assert pool.started == 3  # two for the episode, one for grading
+
+
+async def test_a_group_that_is_cut_ends_with_the_members_it_has(pool: SandboxPool) -> None:
+    quick, cut = LinePolicy(CHAT, [FIX.format("+"), SUBMIT]), asyncio.Event()
+
+    async def second_hangs(request: GenerateRequest) -> Completion:
+        if request.session_id.split("/")[1] == "1":
+            await asyncio.sleep(1000)
+        return await quick(request)
+
+    def after_submit(sample: int, index: int, turn: Turn) -> None:
+        if index == 1:
+            asyncio.get_running_loop().call_later(2.0, cut.set)  # time to be graded
+
+    async with asyncio.timeout(60):
+        group = await play(pool, second_hangs, 2, on_turn=after_submit, cut=cut)
+    assert [member.trajectory.sample_index for member in group.members] == [0]
+    assert [(lost.sample_index, lost.error) for lost in group.lost] == [(1, CUT)]
+    assert pool.active == 0
