@@ -110,16 +110,9 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
         print(config_as_yaml(config), end="")
         return
     if plan:
-        from cluster.placement import PlacementError, plan_placement, render_plan
-        from cluster.training_plans import sft_plan_text
-        from trainers.memory_plan import PlanError
+        from cluster.plan_command import print_plan
 
-        try:
-            print(render_plan(plan_placement(config)))
-            if verb == "sft":
-                print(f"\n{sft_plan_text(config)}")
-        except (PlacementError, PlanError) as error:
-            fail(str(error))
+        print_plan(verb, config, fail)
         return
     # Also where the shell started this with SIGINT ignored (a background job): a run must always be stoppable.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -102,9 +102,9 @@ class Fleet:
     @cached_property
     def _placed(self) -> dict[str, Any]:
         """Joins or starts Ray, and reserves the run's placement groups."""
-        plan = plan_placement(self._config)
-        self._resources.enter_context(ray_session(self._config.cluster))
-        return self._resources.enter_context(placed_groups(plan, self._config.cluster.placement_timeout_s))
+        plan, cluster = plan_placement(self._config), self._config.cluster
+        self._resources.enter_context(ray_session(cluster))
+        return self._resources.enter_context(placed_groups(plan, cluster.placement_timeout_s, cluster.roles))
 
     async def _start_engines(self) -> EnginePool:
         cluster = self._config.cluster

@@ -1,11 +1,15 @@
 """Which Ray actors a run needs and where they go: a pure function of the configuration, printed by `--plan` without Ray."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.run_config import RunConfig
 
 Resources = dict[str, float]
+
+ROLES = {"engines": "engine", "learner": "learner", "rollout": "sandbox"}
+"""The custom resource that marks the nodes of each group; the head of a cluster offers `driver`, for the job itself."""
+ROLE_CHOICES = ("auto", "required", "ignored")
 
 
 class PlacementError(ValueError):
@@ -58,9 +62,11 @@ def plan_placement(config: RunConfig) -> Plan:
             f"engine.tensor_parallel={config.engine.tensor_parallel} needs cluster.engine_gpus={config.engine.tensor_parallel}, "
             f"it is {cluster.engine_gpus:g}"
         )
-    engine = _bundle(cluster.engine_gpus, cluster.cpus_per_actor)
-    rank = _bundle(cluster.learner_gpus, cluster.cpus_per_actor)
-    worker = _bundle(0.0, cluster.cpus_per_actor)
+    if cluster.roles not in ROLE_CHOICES:
+        raise PlacementError(f"cluster.roles={cluster.roles!r}: use one of {', '.join(ROLE_CHOICES)}")
+    engine = _bundle(cluster.engine_gpus, cluster.cpus_per_actor, "engines")
+    rank = _bundle(cluster.learner_gpus, cluster.cpus_per_actor, "learner")
+    worker = _bundle(0.0, cluster.cpus_per_actor, "rollout")
     most_ranks = max(stage.learner.num_ranks for stage in (config.sft, config.grpo, config.world_model))
     groups = (
         GroupPlan("engines", "PACK", (engine,) * config.engine.num_engines),
@@ -70,7 +76,20 @@ def plan_placement(config: RunConfig) -> Plan:
     for group in groups:
         if not group.bundles:
             raise PlacementError(f"a run needs at least one bundle of {group.name}; the configuration asks for none")
-    return Plan(groups, _nodes(groups, cluster.gpus_per_node))
+    plan = Plan(groups, _nodes(groups, cluster.gpus_per_node))
+    return without_roles(plan) if cluster.roles == "ignored" else plan
+
+
+def without_roles(plan: Plan) -> Plan:
+    """The same plan for a cluster whose nodes have no roles: CPUs and GPUs alone decide."""
+    groups = tuple(replace(group, bundles=tuple(map(_plain, group.bundles))) for group in plan.groups)
+    return Plan(groups, tuple(replace(node, resources=_plain(node.resources)) for node in plan.nodes))
+
+
+def fitting_plan(plan: Plan, roles: str, cluster: Resources) -> Plan:
+    """The plan for a cluster that offers `cluster` in sum. With roles=auto nodes have roles when any node offers one."""
+    offered = {*ROLES.values(), "driver"} & {name for name, amount in cluster.items() if amount}
+    return without_roles(plan) if roles == "auto" and not offered else plan
 
 
 def render_plan(plan: Plan) -> str:
@@ -102,8 +121,13 @@ def add_up(bundles: tuple[Resources, ...]) -> Resources:
     return dict(total)
 
 
-def _bundle(gpus: float, cpus: float) -> Resources:
-    return {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": cpus}
+def _bundle(gpus: float, cpus: float, group: str) -> Resources:
+    amounts = {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": cpus}
+    return {**amounts, ROLES[group]: 1.0}
+
+
+def _plain(resources: Resources) -> Resources:
+    return {name: amount for name, amount in resources.items() if name not in ROLES.values()}
 
 
 def _nodes(groups: tuple[GroupPlan, ...], gpus_per_node: int) -> tuple[NodePlan, ...]:

@@ -16,7 +16,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from cluster.machine_memory import MIB, free_memory_mib, free_shared_memory_mib
-from cluster.placement import GroupPlan, Plan, add_up, describe
+from cluster.placement import GroupPlan, Plan, add_up, describe, fitting_plan
 from configs.cluster_config import ClusterConfig
 from envpool.process_tree import descendants, live_processes
 
@@ -89,9 +89,9 @@ def check_memory(config: ClusterConfig, free_mib: int, shared_mib: int) -> None:
 
 
 @contextmanager
-def placed_groups(plan: Plan, timeout_s: float) -> Iterator[dict[str, PlacementGroup]]:
+def placed_groups(plan: Plan, timeout_s: float, roles: str = "auto") -> Iterator[dict[str, PlacementGroup]]:
     """The plan's placement groups by name, removed after use. Raises ClusterError naming what the cluster lacks."""
-    groups = create_placement_groups(plan, timeout_s)
+    groups = create_placement_groups(fitting_plan(plan, roles, ray.cluster_resources()), timeout_s)
     try:
         yield groups
     finally:
@@ -122,6 +122,15 @@ def missing_text(waiting: list[GroupPlan], plan: Plan, cluster: dict[str, float]
     if not short:
         why += "; enough in sum, but in use or on nodes that do not hold a whole bundle"
     return f"placement of {names} not ready within {timeout_s:g} s: {why} (see --plan)"
+
+
+def cluster_nodes(config: ClusterConfig) -> list[dict[str, float]] | None:
+    """What each live node of the run's cluster offers; None when the run would start a private head. Raises ClusterError."""
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        return None
+    with ray_session(config):
+        return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def _joined(address: str) -> Iterator[RaySession]:

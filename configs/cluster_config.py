@@ -9,6 +9,9 @@ class ClusterConfig:
     """Ray address; empty: RAY_ADDRESS (set inside a submitted job), else a private head on this machine."""
     num_cpus: int = 0
     """CPUs of the private head; 0: all of the machine."""
+    roles: str = "auto"
+    """Whether actors go to nodes that offer the resource of their role (engine, learner, sandbox): auto (when any node of the
+    cluster offers one, or `driver`), required, ignored."""
     num_rollout_workers: int = 1
     """Rollout workers, one per sandbox node."""
     engine_gpus: float = 0.0
