@@ -117,7 +117,8 @@ def test_what_a_cluster_lacks_is_named() -> None:
         "this cluster (2 nodes: 16 CPU, 4 GPU, 2 engine) lacks room for:\n"
         "  1 x engines (1 CPU, 2 GPU, 1 engine)\n"
         "  1 x rollout (0.25 CPU, 1 sandbox)\n"
-        'start nodes that offer their role (ray start ... --resources=\'{"engine": 1, "sandbox": 1}\'), or set cluster.roles=off'
+        'start nodes that offer their role (ray start ... --resources=\'{"engine": 1, "sandbox": 1}\'), '
+        "or set cluster.roles=ignored"
     )
 
 
