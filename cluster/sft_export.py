@@ -12,9 +12,11 @@ from cluster.group_store import complete_shards
 from cluster.run_folder import RunFolder
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
-from envpool.chat_sample import ChatSample, ChatSampleError, sample_of_trajectory, tool_specs
+from envpool.action_formats import action_format
+from envpool.chat_sample import ChatSample, ChatSampleError, sample_of_trajectory
 from envpool.chat_sample_file import read_samples, write_samples
-from envpool.prompt import PROMPTS, document_tools
+from envpool.prompt import PROMPTS, tool_section
+from envpool.tool import tool_schemas
 from envpool.tools import select_tools
 from envpool.trajectory_columns import read_texts
 
@@ -65,8 +67,9 @@ def chosen_pairs(root: Path, choice: str) -> set[tuple[str, int]]:
 def curated_samples(root: Path, chosen: set[tuple[str, int]], config: RunConfig) -> Iterator[ChatSample]:
     """The chosen trajectories as samples, in the order stored."""
     tools = select_tools(config.rollout.episode.tools)
-    specs = tool_specs((tool.name, tool.description, tool.parameters) for tool in tools.values())
-    system = system_text(PROMPTS[config.rollout.episode.prompt].system, document_tools(tools))
+    specs = tool_schemas(tools)
+    section = tool_section(tools, action_format(config.rollout.episode.action_format))
+    system = system_text(PROMPTS[config.rollout.episode.prompt].system, section)
     left = set(chosen)
     for _, shard in complete_shards(root / "trajectories" / "rollout"):
         for texts in read_texts(shard, lambda name, index: (name, index) in left):
@@ -76,10 +79,10 @@ def curated_samples(root: Path, chosen: set[tuple[str, int]], config: RunConfig)
                 yield sample_of_trajectory(texts, specs, system)
 
 
-def system_text(template: str, tools: str) -> str:
+def system_text(template: str, section: str) -> str:
     """The system message of every episode; "" when there is none or it depends on the problem."""
     fields = {name for _, name, _, _ in Formatter().parse(template) if name}
-    return template.format(tools=tools) if fields <= {"tools"} else ""
+    return template.format(tool_section=section) if fields <= {"tool_section"} else ""
 
 
 def import_sft(path: Path, to: Path | None) -> ImportCounts:

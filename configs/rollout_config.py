@@ -9,6 +9,9 @@ from configs.lsp_config import LspConfig
 class EpisodeConfig:
     prompt: str = "compact"
     """Prompt template, one of envpool.prompt.PROMPTS."""
+    action_format: str = "xml"
+    """How the model writes a tool call, one of envpool.action_formats.ACTION_FORMATS: `xml` or `native` (the chat template's own
+    form, JSON). A property of how the model was trained; nothing is guessed from its name."""
     tools: tuple[str, ...] = ("execute_bash", "str_replace_editor", "submit")
     """Tools the agent may call, names of envpool.tools.TOOLS."""
     max_turns: int = 10

@@ -8,10 +8,11 @@ inside a value is written with a backslash, `<\\/parameter>`.
 import re
 from dataclasses import dataclass, field
 
-_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*+"
-_OPEN = re.compile(rf"<function=\s*+({_NAME})\s*+>")
-_INSIDE = re.compile(rf"<parameter=\s*+(?P<key>{_NAME})\s*+(?P<sign>[>=])|(?P<close></function>)|<function=\s*+{_NAME}\s*+>")
-_VALID_NAME = re.compile(_NAME)
+NAME = r"[A-Za-z_][A-Za-z0-9_.-]*+"
+"""What can name a function or a parameter."""
+_OPEN = re.compile(rf"<function=\s*+({NAME})\s*+>")
+_INSIDE = re.compile(rf"<parameter=\s*+(?P<key>{NAME})\s*+(?P<sign>[>=])|(?P<close></function>)|<function=\s*+{NAME}\s*+>")
+_VALID_NAME = re.compile(NAME)
 _PARAMETER_END = "</parameter>"
 _FUNCTION_END = "</function>"
 _ESCAPED_END = re.compile(r"<\\(\\*+)/parameter>")
@@ -20,11 +21,15 @@ _UNESCAPED_END = re.compile(r"<(\\*+)/parameter>")
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call. `repeated` names parameters that were given more than once (the first value is kept)."""
+    """One call, values as text. `repeated` names parameters that were given more than once (the first value is kept);
+    `json_values` those whose text is JSON of another type than string (native calls are typed); `call_id` is what the answer
+    to a native call refers to."""
 
     name: str
     arguments: dict[str, str]
     repeated: tuple[str, ...] = field(default=(), compare=False)
+    json_values: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    call_id: str = field(default="", compare=False, repr=False)
 
 
 def parse_action(text: str) -> tuple[str, ToolCall] | None:

@@ -1,10 +1,8 @@
-"""The one renderer between text and token ids, for SFT, RL, evaluation and serving.
+"""The one renderer from messages to token ids, for SFT, RL, evaluation and serving: `chat_layout`'s blocks, encoded.
 
-Layout (Qwen's chat markup; `·` marks where context ends and the sampled completion begins):
+`·` marks where context ends and the sampled completion begins:
 
-    <|im_start|>system\\n{system}<|im_end|>\\n            only if there is a system message
-    <|im_start|>user\\n{user}<|im_end|>\\n
-    <|im_start|>assistant\\n · {completion}<|im_end|> ·
+    <|im_start|>user\\n{user}<|im_end|>\\n<|im_start|>assistant\\n · {completion}<|im_end|> ·
     \\n<|im_start|>user\\n<tool_response>\\n{observation}\\n</tool_response><|im_end|>\\n<|im_start|>assistant\\n · ...
 
 Text between two markers is encoded as one piece, the `assistant\\n` header apart from what follows it, so that pieces which
@@ -12,17 +10,16 @@ were appended turn by turn are the ids of the whole conversation rendered at onc
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from envpool.chat_layout import END_OF_TEXT, IM_END, IM_START, PLAIN, Block, ChatLayout, blocks, opening_blocks
 from envpool.policy import IntArray, Message
 
-IM_START = "<|im_start|>"
-IM_END = "<|im_end|>"
-END_OF_TEXT = "<|endoftext|>"
 _BEFORE_MARKER = re.compile(r"(?<=<)(?=\|(?:im_start|im_end|endoftext)\|>)")
 
 
@@ -33,11 +30,12 @@ class ChatFormat:
     Raises ValueError when the tokenizer lacks one of the three markers.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, layout: ChatLayout = PLAIN) -> None:
         ids = {marker: tokenizer.token_to_id(marker) for marker in (IM_START, IM_END, END_OF_TEXT)}
         missing = [marker for marker, token in ids.items() if token is None]
         if missing:
             raise ValueError(f"the tokenizer has no {', '.join(missing)}: it needs Qwen's chat markers as special tokens")
+        self.layout = layout
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         # Text that merely looks like a special token is then split like any other text.
         self._tokenizer.encode_special_tokens = True
@@ -45,27 +43,23 @@ class ChatFormat:
         self._tokenizer.no_padding()
         self._start, self.end_of_turn_id, self.pad_id = (token for token in ids.values() if token is not None)
         self._newline = self._encode("\n")
-        self._generation_prompt = [self._start, *self._encode("assistant\n")]
+        self.newline_length = len(self._newline)
+        self.generation_prompt = [self._start, *self._encode("assistant\n")]
 
-    def prompt_ids(self, messages: Sequence[Message]) -> IntArray:
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> IntArray:
         """Ids (T,) of a conversation and the generation prompt after it. Raises ValueError for an unknown role.
 
-        Assistant messages are taken as finished turns; tool messages are rendered as `observation_ids` does.
+        Assistant messages are taken as finished turns. `tools` (OpenAI's shape) are documented as the chat template does.
         """
-        ids: list[int] = []
-        for message in messages:
-            ids += self._message(message)
-            ids += self._newline
-        return _array([*ids, *self._generation_prompt])
+        return self._before_completion(opening_blocks(messages, tools, self.layout))
 
     def observation_ids(self, text: str) -> IntArray:
         """What is appended after a finished completion: the line's end, the tool's answer, the next generation prompt."""
-        answer = self._message(Message("tool", text))
-        return _array([*self._newline, *answer, *self._newline, *self._generation_prompt])
+        return self.continuation_ids([Message("tool", text)])
 
     def continuation_ids(self, messages: Sequence[Message]) -> IntArray:
         """What is appended after a finished completion: the line's end, these messages, the next generation prompt."""
-        return _array([*self._newline, *self.prompt_ids(messages).tolist()])
+        return _array([*self._newline, *self._before_completion(blocks(messages)).tolist()])
 
     def completion_ids(self, text: str) -> IntArray:
         """What a model should sample to say `text`: its ids and the end-of-turn id."""
@@ -79,17 +73,20 @@ class ChatFormat:
         text: str = self._tokenizer.decode(plain, skip_special_tokens=False)
         return text
 
-    def _message(self, message: Message) -> list[int]:
-        """One message from its start marker to its end marker."""
-        if message.role == "assistant":
-            return [*self._generation_prompt, *self._encode(message.content), self.end_of_turn_id]
-        if message.role == "tool":
-            body = f"user\n<tool_response>\n{message.content}\n</tool_response>"
-        elif message.role in ("system", "user"):
-            body = f"{message.role}\n{message.content}"
+    def _before_completion(self, appended: Iterable[Block]) -> IntArray:
+        ids: list[int] = []
+        for block in appended:
+            ids += self.block_ids(block)
+        return _array([*ids, *self.generation_prompt])
+
+    def block_ids(self, block: Block) -> list[int]:
+        """One block from its start marker to the line's end after its end marker. An assistant's begins with
+        `generation_prompt`."""
+        if block.role == "assistant":
+            head, body = self.generation_prompt, block.body
         else:
-            raise ValueError(f"no such chat role {message.role!r}: use system, user, assistant or tool")
-        return [self._start, *self._encode(body), self.end_of_turn_id]
+            head, body = [self._start], f"{block.role}\n{block.body}"
+        return [*head, *self._encode(body), self.end_of_turn_id, *self._newline]
 
     def _encode(self, text: str) -> list[int]:
         """Ids of plain text. Markers are cut after their `<`: a word-level vocabulary would know them as whole words."""

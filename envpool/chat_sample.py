@@ -16,7 +16,7 @@ from typing import Any
 
 from envpool.action_format import ToolCall, parse_action, render_action
 from envpool.policy import Message
-from envpool.tool import JsonSchema, integer_pair
+from envpool.tool import JsonSchema, integer_pair, tool_schema
 from envpool.trajectory_columns import TrajectoryTexts
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -65,10 +65,7 @@ class ChatSample:
 
 def tool_specs(tools: Iterable[tuple[str, str, JsonSchema]]) -> tuple[dict[str, Any], ...]:
     """`tools` of a sample from (name, description, JSON schema of the parameters)."""
-    return tuple(
-        {"type": "function", "function": {"name": name, "description": text, "parameters": dict(schema)}}
-        for name, text, schema in tools
-    )
+    return tuple(tool_schema(name, text, schema) for name, text, schema in tools)
 
 
 def sample_of_trajectory(texts: TrajectoryTexts, tools: Sequence[Mapping[str, Any]], system: str) -> ChatSample:

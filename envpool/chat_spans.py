@@ -1,12 +1,14 @@
 """Conversations as one text or one id sequence, with the spans that are trained: what `ChatFormat` appends turn by turn,
 rendered at once. SWE-Master's SFT files store the same text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from envpool.chat_format import IM_END, IM_START, ChatFormat
+from envpool.chat_format import ChatFormat
+from envpool.chat_layout import IM_START, PLAIN, opening_blocks
 from envpool.policy import IntArray, Message
 
 GENERATION_PROMPT = f"{IM_START}assistant\n"
@@ -39,27 +41,21 @@ def chat_text(messages: Sequence[Message]) -> tuple[str, tuple[Span, ...]]:
     parts: list[str] = []
     spans: list[Span] = []
     length = 0
-    for message in messages:
-        body = f"<tool_response>\n{message.content}\n</tool_response>" if message.role == "tool" else message.content
-        role = "user" if message.role == "tool" else message.role
-        head = f"{IM_START}{role}\n"
-        if role == "assistant":
-            spans.append((length + len(head), length + len(head) + len(body) + len(IM_END)))
-        parts.append(f"{head}{body}{IM_END}\n")
-        length += len(parts[-1])
+    for block in opening_blocks(messages, (), PLAIN):
+        if block.role == "assistant":
+            spans.append((length + len(GENERATION_PROMPT), length + len(block.text) - 1))
+        parts.append(block.text)
+        length += len(block.text)
     return "".join(parts), tuple(spans)
 
 
-def tokenize_chat(messages: Sequence[Message], chat: ChatFormat) -> TokenizedChat:
-    """The conversation as ids, message after message, as an episode would have appended them. Raises ValueError for a role."""
-    head = len(chat.prompt_ids([]))
-    pieces: list[IntArray] = []
+def tokenize_chat(messages: Sequence[Message], chat: ChatFormat, tools: Sequence[Mapping[str, Any]] = ()) -> TokenizedChat:
+    """The conversation as ids, as an episode would have appended them. Raises ValueError for an unknown role."""
+    ids: list[int] = []
     spans: list[Span] = []
-    length = 0
-    for message in messages:
-        piece = chat.prompt_ids([message])[:-head]
-        if message.role == "assistant":
-            spans.append((length + head, length + head + len(chat.completion_ids(message.content))))
-        pieces.append(piece)
-        length += len(piece)
-    return TokenizedChat(np.concatenate(pieces) if pieces else np.zeros(0, np.int32), tuple(spans))
+    for block in opening_blocks(messages, tools, chat.layout):
+        start = len(ids) + len(chat.generation_prompt)
+        ids += chat.block_ids(block)
+        if block.role == "assistant":
+            spans.append((start, len(ids) - chat.newline_length))
+    return TokenizedChat(np.array(ids, np.int32), tuple(spans))

@@ -3,13 +3,15 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from configs.rollout_config import EpisodeConfig
-from envpool.action_format import parse_action, render_action
+from envpool.action_format import render_action
+from envpool.action_formats import ActionFormat, action_format
 from envpool.chat_format import ChatFormat
 from envpool.git_scrub import extract_patch
 from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
@@ -17,7 +19,7 @@ from envpool.problem import Problem
 from envpool.prompt import PROMPTS, PromptTemplate, budget_line, build_messages
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
-from envpool.tool import Observation, Tool, ToolLimits, call_tool
+from envpool.tool import Observation, Tool, ToolLimits, call_tool, tool_schemas
 from envpool.tools import open_tools
 from envpool.trajectory import StopReason, Trajectory, Turn
 
@@ -54,7 +56,7 @@ async def run_episode(
     async with open_tools(config) as tools:
         player = _Player(problem, sandbox, generate, chat, config, tools, sample_index, temperature, seed, started, clock)
         player.recorded = tuple(recorded)
-        messages = build_messages(player.template, problem, tools, config.max_turns)
+        messages = build_messages(player.template, problem, tools, config.max_turns, player.action)
         stop_reason = await player.play(messages, on_turn)
     patch = await extract_patch(sandbox, max(config.tool_timeout_s, PATCH_TIMEOUT_S))
     return Trajectory(
@@ -106,16 +108,20 @@ class _Player:
     turns: list[Turn] = field(default_factory=list)
     recorded: tuple[Turn, ...] = ()
     template: PromptTemplate = field(init=False)
+    action: ActionFormat = field(init=False)
+    template_tools: tuple[Mapping[str, Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.config.prompt not in PROMPTS:
             raise ValueError(f"no such prompt {self.config.prompt!r}; known: {', '.join(PROMPTS)}")
         self.template = PROMPTS[self.config.prompt]
+        self.action = action_format(self.config.action_format)
+        self.template_tools = self.action.template_tools(tool_schemas(self.tools))
 
     async def play(self, messages: tuple[Message, ...], on_turn: Callable[[int, Turn], None] | None) -> StopReason:
         """Turn after turn until something ends the episode."""
         shown = np.zeros(0, dtype=np.int32)
-        context = self.chat.prompt_ids(messages)
+        context = self.chat.prompt_ids(messages, self.template_tools)
         for index in range(self.config.max_turns):
             prompt = np.concatenate([shown, context])
             tokens_left = self.config.max_tokens - len(prompt)
@@ -138,8 +144,14 @@ class _Player:
                 return StopReason.SUBMITTED
             shown = np.concatenate([prompt, turn.completion_ids])
             context = self.next_context(turn.completion_ids, turn.observation)
-            messages = (*messages, Message("assistant", turn.text), Message("tool", turn.observation))
+            messages = (*messages, *self.exchange(turn, index))
         return StopReason.MAX_TURNS
+
+    def exchange(self, turn: Turn, index: int) -> tuple[Message, Message]:
+        """What was said and answered, as messages."""
+        call_id = f"call_{index + 1}"
+        said = self.action.assistant_message(turn.text, call_id)
+        return said, Message("tool", turn.observation, tool_call_id=call_id if said.tool_calls else "")
 
     def recorded_turn(self, index: int, context: IntArray) -> Turn | None:
         """The turn of the broken try that stands here; None from the first on that does not fit what came before it."""
@@ -182,6 +194,7 @@ class _Player:
             max_tokens=min(self.config.max_tokens_per_turn, tokens_left),
             temperature=self.temperature,
             seed=turn_seed(self.seed, self.problem.instance_id, self.sample_index, index),
+            tools=self.template_tools,
         )
         try:
             async with asyncio.timeout(self.time_left_s()) as deadline:
@@ -199,9 +212,10 @@ class _Player:
 
     async def act(self, text: str, index: int) -> tuple[str, Observation]:
         """The canonical action in a completion ("" when there is none) and what came of it. Raises SandboxError."""
-        parsed = parse_action(text)
+        parsed = self.action.parse(text)
         if parsed is None:
-            return "", self.with_budget(Observation(self.template.no_call), index)
+            reason = self.action.why_unreadable(text)
+            return "", self.with_budget(Observation(self.template.no_call.format(reason=reason)), index)
         _, call = parsed
         timeout_s = max(min(self.config.tool_timeout_s, self.time_left_s()), 0.1)
         limits = ToolLimits(timeout_s, self.config.max_observation_bytes, self.config.compact_observations)

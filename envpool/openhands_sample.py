@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envpool.chat_format import IM_END
+from envpool.chat_layout import IM_END
 from envpool.chat_sample import (
     ROLES,
     ChatSample,

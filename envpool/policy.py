@@ -1,10 +1,13 @@
 """The seam between episode and model: one call, messages and token ids in, token ids out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from envpool.action_format import ToolCall
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -13,16 +16,20 @@ FinishReason = Literal["stop", "length", "abort"]
 
 @dataclass(frozen=True)
 class Message:
-    """One chat message; `role` is system, user, assistant or tool."""
+    """One chat message; `role` is system, user, assistant or tool. `tool_calls` of an assistant stand apart from its content
+    (native calls; XML calls are part of the content); `tool_call_id` names the call that a tool message answers."""
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True)
 class GenerateRequest:
     """What a policy is shown. `messages` and `prompt_ids` say the same; engines read the ids, scripted policies and
-    endpoints the messages. `session_id` is constant over an episode (engine affinity); `max_tokens` bounds the completion."""
+    endpoints the messages. `session_id` is constant over an episode (engine affinity); `max_tokens` bounds the completion;
+    `tools` are the definitions (OpenAI's shape) of native calls, empty when the system message documents the tools."""
 
     session_id: str
     messages: tuple[Message, ...]
@@ -30,6 +37,7 @@ class GenerateRequest:
     max_tokens: int
     temperature: float
     seed: int
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """What the agent is told before its first turn, and after each: prompt templates by name.
 
-To add one: a PromptTemplate in PROMPTS. Templates may name `{workdir}`, `{problem_statement}` and `{tools}` (the tools'
-documentation, generated from their schemas); other braces are doubled.
+To add one: a PromptTemplate in PROMPTS. Templates may name `{workdir}`, `{problem_statement}` and `{tool_section}` (the tools'
+documentation, generated from their schemas, and how to call them; empty when the chat template says both); other braces are
+doubled.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from envpool.action_formats import ACTION_FORMATS, ActionFormat
 from envpool.policy import Message
 from envpool.problem import Problem
 from envpool.tool import Tool
@@ -15,7 +17,8 @@ from envpool.tool import Tool
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """`system` may be empty (then there is no system message). `no_call` answers a completion without a tool call;
+    """`system` may be empty (then there is no system message). `no_call` answers a completion without a readable tool call and
+    may name `{reason}`;
     `budget_line` adds the steps that are left to the first message and to every observation."""
 
     system: str
@@ -25,10 +28,18 @@ class PromptTemplate:
 
 
 def build_messages(
-    template: PromptTemplate, problem: Problem, tools: Mapping[str, Tool], max_turns: int | None = None
+    template: PromptTemplate,
+    problem: Problem,
+    tools: Mapping[str, Tool],
+    max_turns: int | None = None,
+    action: ActionFormat = ACTION_FORMATS["xml"],
 ) -> tuple[Message, ...]:
     """The messages an episode starts with. The budget line needs `max_turns`."""
-    fields = {"workdir": problem.workdir, "problem_statement": problem.problem_statement, "tools": document_tools(tools)}
+    fields = {
+        "workdir": problem.workdir,
+        "problem_statement": problem.problem_statement,
+        "tool_section": tool_section(tools, action),
+    }
     user = template.user.format(**fields)
     if template.budget_line and max_turns is not None:
         user = f"{user}\n{budget_line(0, max_turns)}"
@@ -43,6 +54,13 @@ def budget_line(turns_used: int, max_turns: int) -> str:
     """
     left = max_turns - turns_used
     return f"[{left} of {max_turns} steps left{': call submit now' if left <= 1 else ''}]"
+
+
+def tool_section(tools: Mapping[str, Tool], action: ActionFormat) -> str:
+    """The tools and how to call them, with a heading each; "" for a form that the chat template documents."""
+    if not action.instructions:
+        return ""
+    return f"\n\n# Tools\n{document_tools(tools)}\n\n# How to call a tool\n{action.instructions}"
 
 
 def document_tools(tools: Mapping[str, Tool]) -> str:
@@ -75,20 +93,7 @@ questions: decide for yourself and go on until the issue is resolved.
 
 Combine shell commands where that saves steps, prefer targeted searches (grep, find) to reading whole trees, and change \
 existing files in place instead of making variants of them. Do not look for the solution in the version history, and do \
-not change the tests to make them pass.
-
-# Tools
-{tools}
-
-# How to call a tool
-Think first, then end your answer with exactly one call in this form:
-
-<function=NAME>
-<parameter=KEY>VALUE</parameter>
-</function>
-
-Values are taken literally, so keep indentation exact; write a closing parameter tag inside a value as <\\/parameter>. \
-Only the first call of an answer is carried out. The result comes back in the next message."""
+not change the tests to make them pass.{tool_section}"""
 
 _FULL_USER = """\
 The repository is in {workdir}. Resolve this issue in it:
@@ -101,8 +106,8 @@ The tests that go with the issue are already taken care of: change only files th
 Dependencies are installed. Your first step is to look around in {workdir}."""
 
 _FULL_NO_CALL = (
-    "Your answer held no tool call that could be read. Go on with the task: end your answer with one "
-    "<function=...> ... </function> block, or call submit when you are finished. Nobody can answer questions."
+    "Your answer held no tool call that could be read: {reason}. Go on with the task: end your answer with one tool call, "
+    "or call submit when you are finished. Nobody can answer questions."
 )
 
 PROMPTS: dict[str, PromptTemplate] = {

@@ -65,6 +65,16 @@ class EpisodeTool(Tool, Protocol):
         ...
 
 
+def tool_schema(name: str, description: str, parameters: JsonSchema) -> dict[str, Any]:
+    """One tool as an OpenAI request defines it."""
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": dict(parameters)}}
+
+
+def tool_schemas(tools: Mapping[str, Tool]) -> list[dict[str, Any]]:
+    """The tools as the `tools` of an OpenAI request, which chat templates render too."""
+    return [tool_schema(tool.name, tool.description, tool.parameters) for tool in tools.values()]
+
+
 async def call_tool(call: ToolCall, tools: Mapping[str, Tool], sandbox: Sandbox, limits: ToolLimits) -> Observation:
     """Check a call against its tool's schema and make it. Raises SandboxError only."""
     tool = tools.get(call.name)
@@ -93,6 +103,8 @@ def complaint_about(call: ToolCall, parameters: JsonSchema) -> str | None:
         if name not in properties:
             return f"unknown parameter {name[:40]}"
         schema = properties[name]
+        if schema["type"] == "string" and name in call.json_values:
+            return f"{name} must be text"
         if "enum" in schema and value not in schema["enum"]:
             return f"{name} must be one of {', '.join(schema['enum'])}"
         if schema["type"] == "integer" and not _INTEGER.fullmatch(value.strip()[:20]):

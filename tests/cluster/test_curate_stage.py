@@ -26,11 +26,12 @@ from cluster.stages.sft_stage import curated_samples
 from configs.curate_config import CurateConfig
 from configs.run_config import RunConfig
 from configs.tasks_config import MicroTasksConfig
+from envpool.action_formats import ACTION_FORMATS
 from envpool.chat_sample import sample_of_trajectory
 from envpool.micro_tasks import generate_micro_tasks
 from envpool.patch import Patch
 from envpool.problem import Problem
-from envpool.prompt import PROMPTS, build_messages, document_tools
+from envpool.prompt import PROMPTS, build_messages, tool_section
 from envpool.task_store import write_tasks
 from envpool.tools import TOOLS
 from envpool.trajectory import StopReason, Trajectory, Turn
@@ -343,7 +344,7 @@ def test_a_damaged_task_set_is_named(tmp_path: Path) -> None:
 
 
 def test_the_full_prompts_system_message_is_told_apart() -> None:
-    tools = document_tools(TOOLS)
+    tools = tool_section(TOOLS, ACTION_FORMATS["xml"])
     system = system_text(PROMPTS["full"].system, tools)
     assert system.startswith("You are a software engineer")
     assert tools in system

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from envpool.chat_format import END_OF_TEXT, IM_END, IM_START, ChatFormat
+from envpool.chat_format import ChatFormat
+from envpool.chat_layout import END_OF_TEXT, IM_END, IM_START
 from envpool.policy import Completion, FinishReason, GenerateRequest
 
 

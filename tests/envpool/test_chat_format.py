@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from envpool.chat_format import END_OF_TEXT, IM_END, IM_START, ChatFormat, load_chat_format
+from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.chat_layout import END_OF_TEXT, IM_END, IM_START
 from envpool.policy import Message
 from tests.envpool.agent_doubles import CHAT, byte_tokenizer
 

@@ -7,7 +7,8 @@ import pytest
 
 from configs.rollout_config import EpisodeConfig
 from configs.sandbox_config import SandboxConfig
-from envpool.action_format import ToolCall, render_action
+from envpool.action_format import ToolCall, parse_action, render_action
+from envpool.action_formats import ACTION_FORMATS
 from envpool.episode import run_episode, turn_seed
 from envpool.image_cache import FolderImages
 from envpool.policy import Completion, Generate, GenerateRequest, Message, PolicyError
@@ -30,6 +31,12 @@ EDIT = render_action(
 )
 TEST = render_action(ToolCall("execute_bash", {"command": "python3 test_geometry.py"}))
 SUBMIT = render_action(ToolCall("submit", {}))
+
+
+def call_in(text: str) -> ToolCall:
+    parsed = parse_action(text)
+    assert parsed is not None
+    return parsed[1]
 
 
 def shell(command: str) -> ExecResult:
@@ -262,3 +269,29 @@ async def test_in_a_real_sandbox_the_patch_is_the_edit(tmp_path: Path) -> None:
     assert [turn.observation for turn in trajectory.turns] == ["def area(w, h):\n    return w - h", "edited", "passed", ""]
     assert trajectory.patch.files == ("geometry.py",)
     assert trajectory.patch.diff.endswith(" def area(w, h):\n-    return w - h\n+    return w + h\n")
+
+
+async def test_native_calls_are_played_and_recorded_like_any_other() -> None:
+    form = ACTION_FORMATS["native"]
+    view, submit = (form.render(call_in(text)) for text in (VIEW, SUBMIT))
+    policy = LinePolicy(CHAT, [f"Look.\n{view}", "<tool_call>{}</tool_call>", submit])
+    config = replace(CONFIG, prompt="full", action_format="native", max_tokens=40_000, compact_observations=False)
+    trajectory = await play(policy, config)
+    assert trajectory.stop_reason is StopReason.SUBMITTED
+    assert [turn.action for turn in trajectory.turns] == [VIEW, "", SUBMIT]
+    assert "no tool call that could be read: the name in its call is missing" in trajectory.turns[1].observation
+    joined: list[int] = []
+    for request, turn in zip(policy.requests, trajectory.turns, strict=True):
+        joined += turn.context_ids.tolist()
+        assert CHAT.prompt_ids(request.messages, request.tools).tolist() == request.prompt_ids.tolist() == joined
+        joined += turn.completion_ids.tolist()
+    system, _, said_first, answer = policy.requests[1].messages
+    assert "# How to call a tool" not in system.content
+    assert [spec["function"]["name"] for spec in policy.requests[0].tools] == list(CONFIG.tools)
+    assert (said_first.content, said_first.tool_calls[0].name) == ("Look.", "str_replace_editor")
+    assert answer.tool_call_id == said_first.tool_calls[0].call_id == "call_1"
+
+
+async def test_an_unknown_action_format_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no such action format 'yaml'"):
+        await play(LinePolicy(CHAT, []), replace(CONFIG, action_format="yaml"))

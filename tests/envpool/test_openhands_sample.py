@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envpool.chat_format import IM_END
+from envpool.chat_layout import IM_END
 from envpool.chat_sample import ChatSample, ChatSampleError, SampleCall, SampleMessage, chat_messages
 from envpool.chat_sample_file import read_samples, write_samples
 from envpool.chat_spans import chat_text, tokenize_chat
