@@ -6,7 +6,6 @@ from pathlib import Path
 import orjson
 
 from cluster.run_folder import write_atomically
-from envpool.trajectory import StopReason
 from trainers.task_sampling import GroupOutcome
 from verifier.reward import Group
 
@@ -17,7 +16,7 @@ class OutcomeLogError(ValueError):
 
 def group_outcome(step: int, group: Group) -> GroupOutcome:
     """Graded members and how they ended; lost ones are nowhere."""
-    truncated = [member for member in group.members if member.trajectory.stop_reason is not StopReason.SUBMITTED]
+    truncated = [member for member in group.members if not member.trajectory.stop_reason.is_submit]
     return GroupOutcome(
         step=step,
         instance_id=group.instance_id,

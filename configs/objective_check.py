@@ -2,7 +2,7 @@
 
 from configs.grpo_config import GRPOConfig
 from configs.run_config import RunConfig
-from configs.verifier_config import VerifierConfig
+from configs.verifier_config import STOP_REASONS, VerifierConfig
 
 CHOICES = {
     "advantage": ("leave_one_out", "group_mean", "group_mean_std"),
@@ -15,7 +15,10 @@ CHOICES = {
 """Names a GRPO setting may have; a test holds them against the registries."""
 
 SCHEDULES = ("constant", "linear", "measured_share")
-STOP_REASONS = ("submitted", "max_turns", "max_tokens", "deadline")
+ALPHA_ROWS = {
+    "submitted_last_tokens", "max_turns", "max_tokens", "context_full", "deadline", "no_call", "garbled"
+}  # fmt: skip
+"""Rows of the table swe_master whose factor is alpha; a test holds them equal."""
 TABLES = ("swe_master", "deepswe", "swe_world", "outcome")
 LARGEST_SEQUENCE_CLIP = 0.05
 """A ratio averaged over a trajectory stays within a few per mille of 1; a wider clip would never act."""
@@ -110,9 +113,7 @@ def _group_problems(grpo: GRPOConfig) -> list[str]:
 def _reward_problems(verifier: VerifierConfig) -> list[str]:
     scheduled = verifier.truncated_schedule != "constant"
     replaced = {name for name, row in verifier.reward_rules.items() if row.factor == "alpha" and row.graded}
-    uses_alpha = bool(replaced) or (
-        verifier.reward == "swe_master" and not {"max_turns", "max_tokens", "deadline"} <= verifier.reward_rules.keys()
-    )
+    uses_alpha = bool(replaced) or (verifier.reward == "swe_master" and not verifier.reward_rules.keys() >= ALPHA_ROWS)
     unknown = [name for name in verifier.reward_rules if name not in STOP_REASONS]
     texts = [str(row.factor) for row in verifier.reward_rules.values() if isinstance(row.factor, str) and row.factor != "alpha"]
     checks = [

@@ -6,6 +6,26 @@ from configs.lsp_config import LspConfig
 
 
 @dataclass(frozen=True)
+class GarbledConfig:
+    """When a completion counts as garbled; the numbers are SWE-World's where it has one. See envpool.garbled_text."""
+
+    stop: bool = False
+    """End the episode at the first garbled completion; its call is not made."""
+    writing_systems: int = 3
+    """So many writing systems mixed."""
+    system_share: float = 0.05
+    """A writing system counts from this share of the letters on, so that a quoted name is none."""
+    symbol_share: float = 0.40
+    """More symbols than this share of the characters, rulers and lines of a few brackets left out."""
+    control_share: float = 0.02
+    """More control characters than this share."""
+    replacement_chars: int = 3
+    """So many replacement characters (broken UTF-8); a limit in tokens may cut one character in two."""
+    min_chars: int = 200
+    """Shorter completions are only looked at for replacement characters: a short command may be all symbols."""
+
+
+@dataclass(frozen=True)
 class EpisodeConfig:
     prompt: str = "compact"
     """Prompt template, one of envpool.prompt.PROMPTS."""
@@ -15,9 +35,15 @@ class EpisodeConfig:
     tools: tuple[str, ...] = ("execute_bash", "str_replace_editor", "submit")
     """Tools the agent may call, names of envpool.tools.TOOLS."""
     max_turns: int = 10
-    """Completions per episode."""
+    """Completions per episode, as the budget line counts them."""
+    grace_turns: int = 0
+    """Turns after `max_turns` in which the agent, told that none is left, may still submit."""
     max_tokens: int = 1024
-    """Tokens of the whole episode (prompt, completions and observations)."""
+    """Tokens of the whole episode (prompt, completions and observations), each counted once."""
+    max_context_tokens: int = 0
+    """Tokens of one request and its completion; 0: as many as max_tokens."""
+    max_prompt_tokens: int = 0
+    """Tokens of the first prompt (SWE-Master: 8192); 0: it must leave room for one token."""
     max_tokens_per_turn: int = 64
     """Tokens of one completion."""
     max_observation_bytes: int = 4096
@@ -26,9 +52,19 @@ class EpisodeConfig:
     """One command. The chain tool < episode < lease is checked when the config is read."""
     episode_timeout_s: float = 120.0
     """One episode, grading not included."""
+    max_missing_calls: int = 0
+    """So many completions in a row without a tool call end the episode; 0: none do."""
+    max_command_timeouts: int = 0
+    """So many calls in a row that ran into tool_timeout_s end the episode (SWE-Master: 3); 0: none do."""
+    garbled: GarbledConfig = field(default_factory=GarbledConfig)
     compact_observations: bool = True
     """Short tool answers for tiny models; False gives SWE-Master's wording."""
     lsp: LspConfig = field(default_factory=LspConfig)
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of one request and its completion."""
+        return self.max_context_tokens or self.max_tokens
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,23 @@
 
 from dataclasses import dataclass, field
 
+STOP_REASONS = (
+    "submitted", "submitted_last_turn", "submitted_late", "submitted_last_tokens", "max_turns", "max_tokens", "context_full",
+    "deadline", "command_timeouts", "no_call", "garbled", "prompt_too_long", "encode_error",
+)  # fmt: skip
+"""Names of envpool.trajectory.StopReason, for checks that run before it is imported; a test holds them equal."""
+
 
 @dataclass(frozen=True)
 class RewardRuleConfig:
     """What one way to end an episode is worth; see verifier.rewards."""
 
     graded: bool = True
-    """The hidden tests decide; False: the reward is 0."""
+    """The hidden tests decide; False: the reward is `value`."""
     factor: float | str = 1.0
     """What a resolved issue is worth: a number, or `alpha` (truncated_factor)."""
+    value: float = 0.0
+    """The reward when the hidden tests do not decide (SWE-World: -0.5 for garbled output)."""
     train: bool = True
     """False masks the loss of the whole trajectory and leaves it out of its group's baseline."""
 
@@ -24,7 +32,7 @@ class VerifierConfig:
     truncated_factor: float = 0.5
     """alpha: credit of a correct work tree that was not submitted (SWE-Master: 0.5)."""
     reward_rules: dict[str, RewardRuleConfig] = field(default_factory=dict)
-    """Rows that replace the table's, by stop reason: submitted, max_turns, max_tokens, deadline."""
+    """Rows that replace the table's, by stop reason (STOP_REASONS)."""
     truncated_schedule: str = "constant"
     """alpha in GRPO: constant, linear (from truncated_factor to truncated_factor_end), or measured_share."""
     truncated_factor_end: float = 0.5

@@ -23,6 +23,10 @@ from envpool.policy import IntArray, Message
 _BEFORE_MARKER = re.compile(r"(?<=<)(?=\|(?:im_start|im_end|endoftext)\|>)")
 
 
+class EncodeError(ValueError):
+    """A text that the tokenizer has no ids for (a vocabulary without an unknown token)."""
+
+
 class ChatFormat:
     """Renders messages, observations and completions with one tokenizer. Immutable; safe to share between episodes.
 
@@ -67,7 +71,7 @@ class ChatFormat:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a completion, without the trailing end-of-turn. Broken UTF-8 becomes the replacement character."""
-        plain = [int(token) for token in ids]
+        plain = ids.tolist() if isinstance(ids, np.ndarray) else [int(token) for token in ids]
         if plain and plain[-1] == self.end_of_turn_id:
             plain.pop()
         text: str = self._tokenizer.decode(plain, skip_special_tokens=False)
@@ -93,7 +97,10 @@ class ChatFormat:
         text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be encoded
         ids: list[int] = []
         for piece in _BEFORE_MARKER.split(text):
-            ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
+            try:
+                ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
+            except Exception as error:  # the tokenizers library raises bare Exception
+                raise EncodeError(f"the tokenizer cannot encode {piece[:80]!r}: {error}") from error
         return ids
 
 

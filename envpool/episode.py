@@ -12,13 +12,15 @@ import numpy as np
 from configs.rollout_config import EpisodeConfig
 from envpool.action_format import render_action
 from envpool.action_formats import ActionFormat, action_format
-from envpool.chat_format import ChatFormat
+from envpool.chat_format import ChatFormat, EncodeError
 from envpool.git_scrub import extract_patch
 from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
 from envpool.problem import Problem
 from envpool.prompt import PROMPTS, PromptTemplate, budget_line, build_messages
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
+from envpool.shown_context import ShownContext
+from envpool.stop_rules import stop_after, stop_in_completion, used_up
 from envpool.tool import Observation, Tool, ToolLimits, call_tool, tool_schemas
 from envpool.tools import open_tools
 from envpool.trajectory import StopReason, Trajectory, Turn
@@ -120,31 +122,32 @@ class _Player:
 
     async def play(self, messages: tuple[Message, ...], on_turn: Callable[[int, Turn], None] | None) -> StopReason:
         """Turn after turn until something ends the episode."""
-        shown = np.zeros(0, dtype=np.int32)
-        context = self.chat.prompt_ids(messages, self.template_tools)
-        for index in range(self.config.max_turns):
-            prompt = np.concatenate([shown, context])
-            tokens_left = self.config.max_tokens - len(prompt)
-            if tokens_left < 1:
-                return StopReason.MAX_TOKENS
-            if self.time_left_s() <= 0:
+        config = self.config
+        try:
+            shown = ShownContext(messages, self.chat.prompt_ids(messages, self.template_tools))
+        except EncodeError:
+            return StopReason.ENCODE_ERROR
+        if len(shown) > (config.max_prompt_tokens or config.context_tokens - 1):
+            return StopReason.PROMPT_TOO_LONG
+        for index in range(config.max_turns + config.grace_turns):
+            if (stop := used_up(config, len(shown), len(shown), self.time_left_s())) is not None:
+                return stop
+            before = self.recorded_turn(index, shown.added)
+            played = await (self.new_turn(shown, index) if before is None else self.repeated(before, index))
+            if played is None:
                 return StopReason.DEADLINE
-            before = self.recorded_turn(index, context)
-            if before is None:
-                played = await self.new_turn(messages, prompt, tokens_left, index, context)
-                if played is None:
-                    return StopReason.DEADLINE
-                turn, done = played
-                if on_turn is not None:
-                    on_turn(index, turn)
-            else:
-                turn, done = before, (await self.act(before.text, index))[1].done
+            turn, stop, done = played
+            if before is None and on_turn is not None:
+                on_turn(index, turn)
             self.turns.append(turn)
-            if done:
-                return StopReason.SUBMITTED
-            shown = np.concatenate([prompt, turn.completion_ids])
-            context = self.next_context(turn.completion_ids, turn.observation)
-            messages = (*messages, *self.exchange(turn, index))
+            said, answer = self.exchange(turn, index)
+            shown.said(said, turn.completion_ids)
+            if stop := stop or stop_after(config, self.turns, done, len(shown)):
+                return stop
+            try:
+                shown.answered(answer, self.answer_ids(turn))
+            except EncodeError:
+                return StopReason.ENCODE_ERROR
         return StopReason.MAX_TURNS
 
     def exchange(self, turn: Turn, index: int) -> tuple[Message, Message]:
@@ -160,20 +163,26 @@ class _Player:
             return None
         return self.recorded[index]
 
-    async def new_turn(
-        self, messages: tuple[Message, ...], prompt: IntArray, tokens_left: int, index: int, context: IntArray
-    ) -> tuple[Turn, bool] | None:
-        """A completion, its action done, and whether that was the last; None when the episode's time ran out."""
+    async def repeated(self, turn: Turn, index: int) -> tuple[Turn, StopReason | None, bool]:
+        """A recorded turn, its action done again; what came of it is as in `new_turn`."""
+        _, observation, stop = await self.act(turn.text, index)
+        return turn, stop, observation.done
+
+    async def new_turn(self, shown: ShownContext, index: int) -> tuple[Turn, StopReason | None, bool] | None:
+        """A completion with its action done, what in the completion ends the episode, and whether the action does.
+
+        None when the episode's time ran out first.
+        """
         asked = self.clock()
-        completion = await self.complete(messages, prompt, tokens_left, index)
+        completion = await self.complete(shown, index)
         if completion is None:
             return None
         generate_s = self.clock() - asked
         text = self.chat.decode(completion.token_ids)
         acted = self.clock()
-        action, observation = await self.act(text, index)
+        action, observation, stop = await self.act(text, index)
         turn = Turn(
-            context_ids=context,
+            context_ids=shown.added,
             completion_ids=completion.token_ids,
             rollout_logprobs=completion.rollout_logprobs,
             policy_versions=completion.policy_versions,
@@ -183,14 +192,15 @@ class _Player:
             generate_s=generate_s,
             tool_s=self.clock() - acted,
         )
-        return turn, observation.done
+        return turn, stop, observation.done
 
-    async def complete(self, messages: tuple[Message, ...], prompt: IntArray, tokens_left: int, index: int) -> Completion | None:
+    async def complete(self, shown: ShownContext, index: int) -> Completion | None:
         """One completion; None when the episode's time ran out first. Raises PolicyError."""
+        tokens_left = min(self.config.max_tokens, self.config.context_tokens) - len(shown)
         request = GenerateRequest(
             session_id=session_id(self.problem.instance_id, self.sample_index, self.seed),
-            messages=messages,
-            prompt_ids=prompt,
+            messages=shown.messages,
+            prompt_ids=shown.prompt,
             max_tokens=min(self.config.max_tokens_per_turn, tokens_left),
             temperature=self.temperature,
             seed=turn_seed(self.seed, self.problem.instance_id, self.sample_index, index),
@@ -203,19 +213,18 @@ class _Player:
             if deadline.expired():
                 return None
             raise
-        lengths = (len(completion.token_ids), len(completion.rollout_logprobs), len(completion.policy_versions))
-        if len(set(lengths)) != 1:
-            raise PolicyError(f"ids, log-probs and versions of a completion have different lengths {lengths}")
-        if completion.finish_reason == "abort":
-            raise PolicyError(f"the engine aborted turn {index} of {request.session_id}")
+        check_completion(completion, f"turn {index} of {request.session_id}")
         return completion
 
-    async def act(self, text: str, index: int) -> tuple[str, Observation]:
-        """The canonical action in a completion ("" when there is none) and what came of it. Raises SandboxError."""
+    async def act(self, text: str, index: int) -> tuple[str, Observation, StopReason | None]:
+        """The canonical action in a completion ("" when none was made), what came of it, and what in the completion ends the
+        episode. Raises SandboxError."""
         parsed = self.action.parse(text)
+        if stop := stop_in_completion(self.config, self.turns, text, parsed is not None):
+            return "", Observation(""), stop
         if parsed is None:
             reason = self.action.why_unreadable(text)
-            return "", self.with_budget(Observation(self.template.no_call.format(reason=reason)), index)
+            return "", self.with_budget(Observation(self.template.no_call.format(reason=reason)), index), None
         _, call = parsed
         timeout_s = max(min(self.config.tool_timeout_s, self.time_left_s()), 0.1)
         limits = ToolLimits(timeout_s, self.config.max_observation_bytes, self.config.compact_observations)
@@ -226,19 +235,32 @@ class _Player:
             if not deadline.expired():
                 raise
             raise SandboxLostError(f"{call.name} did not return {TOOL_GRACE_S:g} s after its limit of {timeout_s:g} s") from error
-        return render_action(call), self.with_budget(observation, index)
+        return render_action(call), self.with_budget(observation, index), None
 
-    def next_context(self, completion_ids: IntArray, observation: str) -> IntArray:
+    def answer_ids(self, turn: Turn) -> IntArray:
         """What is appended after a completion. A completion cut by its length gets the missing end-of-turn here, untrained."""
-        context = self.chat.observation_ids(observation)
-        if len(completion_ids) and completion_ids[-1] == self.chat.end_of_turn_id:
+        context = self.chat.observation_ids(turn.observation)
+        if len(turn.completion_ids) and turn.completion_ids[-1] == self.chat.end_of_turn_id:
             return context
         return np.concatenate([np.array([self.chat.end_of_turn_id], dtype=np.int32), context])
 
     def with_budget(self, observation: Observation, index: int) -> Observation:
         if not self.template.budget_line or observation.done:
             return observation
-        return Observation(f"{observation.text}\n{budget_line(index + 1, self.config.max_turns)}")
+        return Observation(f"{observation.text}\n{budget_line(min(index + 1, self.config.max_turns), self.config.max_turns)}")
 
     def time_left_s(self) -> float:
         return self.config.episode_timeout_s - (self.clock() - self.started)
+
+
+def check_completion(completion: Completion, where: str) -> None:
+    """Raise PolicyError for what no working engine returns."""
+    ids, logprobs, versions = completion.token_ids, completion.rollout_logprobs, completion.policy_versions
+    shapes = {np.shape(ids), np.shape(logprobs), np.shape(versions)}
+    if len(shapes) != 1 or np.ndim(ids) != 1:
+        lengths = tuple(array.size for array in map(np.asarray, (ids, logprobs, versions)))
+        raise PolicyError(f"ids, log-probs and versions of a completion have different lengths {lengths}: {where}")
+    if completion.finish_reason == "abort":
+        raise PolicyError(f"the engine aborted {where}")
+    if len(ids) and int(ids.min()) < 0:
+        raise PolicyError(f"the engine returned token {int(ids.min())}: {where}")

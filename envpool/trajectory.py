@@ -8,12 +8,40 @@ from envpool.policy import FloatArray, IntArray
 
 
 class StopReason(Enum):
-    """Why an episode ended; each is the agent's doing and is graded or not as the reward table says."""
+    """Why an episode ended, with a sentence each. All are what agent, model or task did; what broke around them is an exception.
 
-    SUBMITTED = "submitted"  # the agent called submit
-    MAX_TURNS = "max_turns"  # the turn budget was used up; the work tree is graded as it is (forced submission)
-    MAX_TOKENS = "max_tokens"  # the token budget was used up; graded as it is
-    DEADLINE = "deadline"  # the episode's time was used up; graded as it is
+    The work tree of every episode becomes its patch (forced submission); what that is worth is the reward table's to say.
+
+    >>> StopReason("max_turns").sentence
+    'All turns were used up without submit.'
+    """
+
+    SUBMITTED = "submitted", "The agent called submit."
+    SUBMITTED_LAST_TURN = "submitted_last_turn", "The agent called submit in the last turn it was told of."
+    SUBMITTED_LATE = "submitted_late", "The agent called submit in a grace turn, after the turns it was told of."
+    SUBMITTED_LAST_TOKENS = "submitted_last_tokens", "The agent called submit in the completion that used up the token budget."
+    MAX_TURNS = "max_turns", "All turns were used up without submit."
+    MAX_TOKENS = "max_tokens", "The token budget of the episode was used up."
+    CONTEXT_FULL = "context_full", "What the model would have to be shown next exceeds the context, with token budget left."
+    DEADLINE = "deadline", "The time of the episode was used up."
+    COMMAND_TIMEOUTS = "command_timeouts", "So many calls in a row ran into the time limit of one call."
+    NO_CALL = "no_call", "So many completions in a row held no tool call."
+    GARBLED = "garbled", "A completion was not text that anybody would write."
+    PROMPT_TOO_LONG = "prompt_too_long", "The task's first prompt alone exceeds its limit; no turn was played."
+    ENCODE_ERROR = "encode_error", "The tokenizer cannot encode what a tool said."
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str = "") -> "StopReason":
+        member = object.__new__(cls)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+    @property
+    def is_submit(self) -> bool:
+        """The agent itself ended the episode."""
+        return str(self.value).startswith("submitted")
 
 
 @dataclass(frozen=True)

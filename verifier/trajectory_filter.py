@@ -67,7 +67,7 @@ def mixed_results(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
 
 def submitted(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
     """It ends by the agent's own submit."""
-    return facts.stop_reason is StopReason.SUBMITTED
+    return facts.stop_reason.is_submit
 
 
 def turns_left(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
@@ -76,8 +76,8 @@ def turns_left(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
 
 
 def in_time(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
-    """Neither the token budget nor the episode's time ended it."""
-    return facts.stop_reason not in (StopReason.MAX_TOKENS, StopReason.DEADLINE)
+    """Neither a token limit nor the episode's time ended it."""
+    return facts.stop_reason not in (StopReason.MAX_TOKENS, StopReason.CONTEXT_FULL, StopReason.DEADLINE)
 
 
 def no_missed_calls(facts: TrajectoryFacts, limits: FilterLimits) -> bool:

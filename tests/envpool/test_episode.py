@@ -151,7 +151,7 @@ async def test_token_budget_bounds_completions_and_ends_the_episode() -> None:
 
 async def test_a_prompt_over_the_token_budget_is_an_episode_without_turns() -> None:
     trajectory = await play(LinePolicy(CHAT, []), replace(CONFIG, max_tokens=10))
-    assert (trajectory.stop_reason, trajectory.turns) == (StopReason.MAX_TOKENS, ())
+    assert (trajectory.stop_reason, trajectory.turns) == (StopReason.PROMPT_TOO_LONG, ())
 
 
 class StepClock:

@@ -121,7 +121,7 @@ async def test_row_to_gradient(model: PretrainedLM) -> None:
     task = TASK_SOURCES["swe_rebench"](ROW)
     group = await played_group(task)
     assert [member.trajectory.stop_reason for member in group.members] == [
-        StopReason.SUBMITTED, StopReason.MAX_TURNS, StopReason.SUBMITTED,
+        StopReason.SUBMITTED_LAST_TURN, StopReason.MAX_TURNS, StopReason.SUBMITTED_LAST_TURN,
     ]  # fmt: skip
     assert [member.resolved for member in group.members] == [True, True, False]
     assert [member.reward.value for member in group.members] == [1.0, 0.5, 0.0]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.objective_check import ALPHA_ROWS
 from configs.stage_loading import load_config
 from configs.verifier_config import RewardRuleConfig, VerifierConfig
 from envpool.trajectory import StopReason
@@ -32,7 +33,38 @@ def test_a_submitted_patch_is_worth_its_outcome(table: str) -> None:
 @pytest.mark.parametrize("table", sorted(REWARDS))
 @pytest.mark.parametrize("stop_reason", list(StopReason))
 def test_a_wrong_patch_is_worth_nothing_and_every_reason_has_a_rule(table: str, stop_reason: StopReason) -> None:
-    assert compute_reward(REWARDS[table], stop_reason, False, 0.5).value == 0.0
+    penalised = (table, stop_reason) == ("swe_world", StopReason.GARBLED)
+    assert compute_reward(REWARDS[table], stop_reason, False, 0.5).value == (-0.5 if penalised else 0.0)
+
+
+PUBLISHED = {
+    # reason: (reward of a right work tree, trains) under SWE-Master, DeepSWE, SWE-World
+    "submitted": ((1.0, True), (1.0, True), (1.0, True)),
+    "submitted_last_turn": ((1.0, True), (1.0, True), (1.0, True)),
+    "submitted_late": ((1.0, True), (1.0, True), (1.0, True)),
+    "submitted_last_tokens": ((0.5, True), (0.0, False), (0.0, True)),
+    "max_turns": ((0.5, True), (0.0, False), (0.0, True)),
+    "max_tokens": ((0.5, True), (0.0, False), (0.0, True)),
+    "context_full": ((0.5, True), (0.0, False), (0.0, True)),
+    "deadline": ((0.5, True), (0.0, False), (0.0, True)),
+    "command_timeouts": ((1.0, True), (0.0, False), (0.0, True)),
+    "no_call": ((0.5, True), (0.0, False), (0.0, True)),
+    "garbled": ((0.5, True), (0.0, False), (-0.5, True)),
+    "prompt_too_long": ((0.0, False), (0.0, False), (0.0, False)),
+    "encode_error": ((0.0, False), (0.0, False), (0.0, False)),
+}
+
+
+def test_the_published_tables_row_by_row() -> None:
+    computed = {}
+    for reason in StopReason:
+        rewards = [compute_reward(REWARDS[table], reason, True, 0.5) for table in ("swe_master", "deepswe", "swe_world")]
+        computed[reason.value] = tuple((reward.value, reward.train) for reward in rewards)
+    assert computed == PUBLISHED
+
+
+def test_the_rows_worth_alpha_are_those_the_configuration_check_knows() -> None:
+    assert {reason.value for reason, rule in REWARDS["swe_master"].items() if rule.factor == "alpha"} == ALPHA_ROWS
 
 
 def test_the_parts_say_what_a_reward_is_made_of() -> None:

@@ -28,7 +28,7 @@ CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
         ({"task_mean": 1.0}, False),
         ({"task_mean": float("nan")}, False),
     ],
-    "submitted": [({"stop_reason": reason}, reason is StopReason.SUBMITTED) for reason in StopReason],
+    "submitted": [({"stop_reason": reason}, reason.is_submit) for reason in StopReason],
     "turns_left": [
         ({"stop_reason": StopReason.MAX_TURNS, "num_turns": 7}, False),
         ({"stop_reason": StopReason.SUBMITTED, "num_turns": 100}, True),
@@ -37,6 +37,7 @@ CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
     "in_time": [
         ({"stop_reason": StopReason.MAX_TOKENS}, False),
         ({"stop_reason": StopReason.DEADLINE}, False),
+        ({"stop_reason": StopReason.CONTEXT_FULL}, False),
         ({"stop_reason": StopReason.MAX_TURNS}, True),
     ],
     "no_missed_calls": [({"num_missed_calls": 0}, True), ({"num_missed_calls": 1}, False)],

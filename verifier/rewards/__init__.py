@@ -16,12 +16,13 @@ from verifier.reward import Group, Reward
 
 @dataclass(frozen=True)
 class RewardRule:
-    """`graded`: the hidden tests decide (else the reward is 0). `factor`: what a resolved issue is worth, `alpha` stands for
-    the run's `truncated_factor`. `train`: False masks the loss of the whole trajectory."""
+    """`graded`: the hidden tests decide (else the reward is `value`). `factor`: what a resolved issue is worth, `alpha` stands
+    for the run's `truncated_factor`. `train`: False masks the loss of the whole trajectory and leaves it out of the baseline."""
 
     graded: bool
     factor: float | Literal["alpha"]
     train: bool
+    value: float = 0.0
 
 
 RewardTable = Mapping[StopReason, RewardRule]
@@ -30,15 +31,40 @@ FULL = RewardRule(graded=True, factor=1.0, train=True)
 HALF = RewardRule(graded=True, factor="alpha", train=True)
 ZERO = RewardRule(graded=False, factor=0.0, train=True)
 MASKED = RewardRule(graded=False, factor=0.0, train=False)
-CUT_SHORT = (StopReason.MAX_TURNS, StopReason.MAX_TOKENS, StopReason.DEADLINE)
+PENALTY = RewardRule(graded=False, factor=0.0, train=True, value=-0.5)
+
+SUBMITTED = (StopReason.SUBMITTED, StopReason.SUBMITTED_LAST_TURN, StopReason.SUBMITTED_LATE)
+CUT_SHORT = (
+    StopReason.SUBMITTED_LAST_TOKENS,  # the original looks at the token limit before it looks for a submit
+    StopReason.MAX_TURNS,
+    StopReason.MAX_TOKENS,
+    StopReason.CONTEXT_FULL,
+    StopReason.DEADLINE,
+    StopReason.NO_CALL,
+)
+UNPLAYED = (StopReason.PROMPT_TOO_LONG, StopReason.ENCODE_ERROR)
+"""The agent can do nothing about these."""
 
 REWARDS: dict[str, RewardTable] = {
-    # SWE-Master (arXiv 2602.03411, eq. 4-5): a correct work tree that was not submitted earns alpha
-    "swe_master": {StopReason.SUBMITTED: FULL, **dict.fromkeys(CUT_SHORT, HALF)},
+    # SWE-Master (arXiv 2602.03411, eq. 4-5): a correct work tree that was not submitted earns alpha; one whose commands timed
+    # out earns all, as in its code. Garbled output is ours here: like any other cut.
+    "swe_master": {
+        **dict.fromkeys((*SUBMITTED, StopReason.COMMAND_TIMEOUTS), FULL),
+        **dict.fromkeys((*CUT_SHORT, StopReason.GARBLED), HALF),
+        **dict.fromkeys(UNPLAYED, MASKED),
+    },
     # DeepSWE's overlong filter: episodes that were cut short do not train
-    "deepswe": {StopReason.SUBMITTED: FULL, **dict.fromkeys(CUT_SHORT, MASKED)},
-    # SWE-World: cut short is worth nothing and trains
-    "swe_world": {StopReason.SUBMITTED: FULL, **dict.fromkeys(CUT_SHORT, ZERO)},
+    "deepswe": {
+        **dict.fromkeys(SUBMITTED, FULL),
+        **dict.fromkeys((*CUT_SHORT, StopReason.COMMAND_TIMEOUTS, StopReason.GARBLED, *UNPLAYED), MASKED),
+    },
+    # SWE-World: cut short is worth nothing and trains, garbled output costs
+    "swe_world": {
+        **dict.fromkeys(SUBMITTED, FULL),
+        **dict.fromkeys((*CUT_SHORT, StopReason.COMMAND_TIMEOUTS), ZERO),
+        StopReason.GARBLED: PENALTY,
+        **dict.fromkeys(UNPLAYED, MASKED),
+    },
     # the bare outcome, however the episode ended
     "outcome": dict.fromkeys(StopReason, FULL),
 }
@@ -53,7 +79,7 @@ def reward_table(config: VerifierConfig) -> RewardTable:
         if name not in {reason.value for reason in StopReason}:
             known = ", ".join(reason.value for reason in StopReason)
             raise ValueError(f"verifier.reward_rules.{name}: no such stop reason; one of {known}")
-        table[StopReason(name)] = RewardRule(row.graded, _factor(name, row.factor), row.train)
+        table[StopReason(name)] = RewardRule(row.graded, _factor(name, row.factor), row.train, row.value)
     return table
 
 
@@ -75,7 +101,9 @@ def compute_reward(table: RewardTable, stop_reason: StopReason, resolved: bool, 
     rule = table[stop_reason]
     factor = truncated_factor if rule.factor == "alpha" else rule.factor
     outcome = float(resolved)
-    return Reward(value=outcome * factor if rule.graded else 0.0, parts={"outcome": outcome, "factor": factor}, train=rule.train)
+    return Reward(
+        value=outcome * factor if rule.graded else rule.value, parts={"outcome": outcome, "factor": factor}, train=rule.train
+    )
 
 
 def reshaped(group: Group, table: RewardTable, truncated_factor: float) -> Group:
