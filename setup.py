@@ -27,6 +27,7 @@ setup(
         "deepspeed>=0.19",
         "docker>=7.1",
         "httpx>=0.27",
+        "jinja2>=3.1",
         "omegaconf>=2.4",
         "wandb>=0.20",
         "numpy>=2",

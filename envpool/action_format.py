@@ -5,8 +5,10 @@ a value that stands on lines of its own (newline at both ends) loses that one pa
 inside a value is written with a backslash, `<\\/parameter>`.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 NAME = r"[A-Za-z_][A-Za-z0-9_.-]*+"
 """What can name a function or a parameter."""
@@ -30,6 +32,14 @@ class ToolCall:
     repeated: tuple[str, ...] = field(default=(), compare=False)
     json_values: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     call_id: str = field(default="", compare=False, repr=False)
+
+    def json_arguments(self) -> dict[str, Any]:
+        """The arguments as JSON values.
+
+        >>> ToolCall("view", {"path": "3", "line": "3"}, json_values=frozenset({"line"})).json_arguments()
+        {'path': '3', 'line': 3}
+        """
+        return {name: json.loads(value) if name in self.json_values else value for name, value in self.arguments.items()}
 
 
 def parse_action(text: str) -> tuple[str, ToolCall] | None:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from envpool.chat_layout import END_OF_TEXT, IM_END, IM_START, PLAIN, Block, ChatLayout, blocks, opening_blocks
+from envpool.chat_layout import END_OF_TEXT, IM_END, IM_START, PLAIN, Block, ChatLayout, blocks, opening_blocks, said
+from envpool.chat_template import layout_of, read_template
 from envpool.policy import IntArray, Message
 
 _BEFORE_MARKER = re.compile(r"(?<=<)(?=\|(?:im_start|im_end|endoftext)\|>)")
@@ -69,6 +70,10 @@ class ChatFormat:
         """What a model should sample to say `text`: its ids and the end-of-turn id."""
         return _array([*self._encode(text), self.end_of_turn_id])
 
+    def said_ids(self, message: Message) -> IntArray:
+        """What a model should sample to say an assistant's message, native calls included."""
+        return self.completion_ids(said(message))
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a completion, without the trailing end-of-turn. Broken UTF-8 becomes the replacement character."""
         plain = ids.tolist() if isinstance(ids, np.ndarray) else [int(token) for token in ids]
@@ -105,7 +110,10 @@ class ChatFormat:
 
 
 def load_chat_format(model_dir: Path) -> ChatFormat:
-    """The renderer of a Hugging Face model folder. Raises FileNotFoundError or ValueError, naming the file."""
+    """The renderer of a Hugging Face model folder, in the layout of its chat template (without one: no default system message).
+
+    Raises FileNotFoundError or ValueError, naming the file.
+    """
     path = model_dir / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer.json in {model_dir}: give the folder of a Hugging Face model")
@@ -114,7 +122,8 @@ def load_chat_format(model_dir: Path) -> ChatFormat:
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ValueError(f"cannot read {path}: {error}") from error
     try:
-        return ChatFormat(tokenizer)
+        template = read_template(model_dir)
+        return ChatFormat(tokenizer, PLAIN if template is None else layout_of(template))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

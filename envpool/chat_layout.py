@@ -21,7 +21,7 @@ from envpool.policy import Message
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 END_OF_TEXT = "<|endoftext|>"
-_TOOLS = """\
+TOOLS_BLOCK = """\
 # Tools
 
 You may call one or more functions to assist with the user query.
@@ -42,9 +42,10 @@ _NATIVE = NativeAction()
 @dataclass(frozen=True)
 class ChatLayout:
     """What differs between the templates of one family. `default_system` is shown when a conversation has no system message
-    (Qwen2.5); "" for none (Qwen3)."""
+    (Qwen2.5); "" for none (Qwen3). `shows_tools` is False for a template without tools and native calls."""
 
     default_system: str = ""
+    shows_tools: bool = True
 
 
 PLAIN = ChatLayout()
@@ -64,12 +65,14 @@ class Block:
 
 
 def opening_blocks(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], layout: ChatLayout) -> list[Block]:
-    """A conversation from its start. Raises ValueError for an unknown role."""
+    """A conversation from its start. Raises ValueError for an unknown role, and for tools that the layout cannot show."""
+    if tools and not layout.shows_tools:
+        raise ValueError("the model's chat template shows no tools: set rollout.episode.action_format=xml")
     given = bool(messages) and messages[0].role == "system"
     system = messages[0].content if given else layout.default_system
     parts = [system] if given or system else []
     if tools:
-        parts.append(_TOOLS.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)))
+        parts.append(TOOLS_BLOCK.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)))
     head = [Block("system", "\n\n".join(parts))] if parts else []
     return [*head, *blocks(messages[1:] if given else messages)]
 

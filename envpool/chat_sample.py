@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from envpool.action_format import ToolCall, parse_action, render_action
+from envpool.action_format import ToolCall, parse_action
+from envpool.action_formats import action_format
 from envpool.policy import Message
 from envpool.tool import JsonSchema, integer_pair, tool_schema
 from envpool.trajectory_columns import TrajectoryTexts
@@ -129,21 +130,34 @@ def _typed(value: str, kind: object) -> Any:
     return value
 
 
-def chat_messages(sample: ChatSample) -> tuple[Message, ...]:
-    """The sample in this project's own rendering: calls as XML in the assistant's text. Tools are not documented here.
+def chat_messages(sample: ChatSample, action: str = "xml") -> tuple[Message, ...]:
+    """The sample in this project's own rendering, its calls in the named action format. Tools are not documented here.
 
-    Raises ChatSampleError for a call whose name or parameter cannot be written as XML, and for several calls in a message.
+    Raises ChatSampleError for a call whose name or parameter cannot be written, and for several calls in a message.
     """
-    messages = []
+    form = action_format(action)
+    messages: list[Message] = []
     for number, message in enumerate(sample.messages):
-        content = message.content
         if len(message.calls) > 1:
             raise ChatSampleError(f"{sample.instance_id}: message {number} makes {len(message.calls)} calls; one can be rendered")
-        for call in message.calls:
-            arguments = {name: value if isinstance(value, str) else json.dumps(value) for name, value in call.arguments.items()}
+        if message.calls:
             try:
-                content += render_action(ToolCall(call.name, arguments))
+                messages.append(form.message(message.content, _tool_call(message.calls[0])))
             except ValueError as error:
                 raise ChatSampleError(f"{sample.instance_id}: message {number}: {error}") from error
-        messages.append(Message(message.role, content))
+        else:
+            answers_native = message.role == "tool" and messages and messages[-1].tool_calls
+            messages.append(Message(message.role, message.content, (), message.call_id if answers_native else ""))
     return tuple(messages)
+
+
+def _tool_call(call: SampleCall) -> ToolCall:
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in call.arguments.items()
+    }
+    return ToolCall(
+        call.name,
+        texts,
+        json_values=frozenset(name for name, value in call.arguments.items() if not isinstance(value, str)),
+        call_id=call.call_id,
+    )

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from envpool.chat_layout import PLAIN
+from envpool.chat_template import jinja_template
 from envpool.micro_names import (
     ARGUMENTS,
     EXPLICIT_TEMPLATES,
@@ -129,23 +131,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "bos_token": None,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 2048,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": jinja_template(PLAIN),
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
-
-
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{%- if message.role == 'tool' -%}"
-    "{{- '\n<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>' -}}"
-    "{%- elif message.role == 'assistant' -%}"
-    "{{- '\n<|im_start|>assistant\n' + message.content + '<|im_end|>' -}}"
-    "{%- else -%}"
-    "{{- ('' if loop.first else '\n') + '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' -}}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '\n<|im_start|>assistant\n' -}}{%- endif -%}"
-)
 
 
 def _spelled(piece: str) -> str:

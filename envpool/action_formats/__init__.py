@@ -33,6 +33,10 @@ class ActionFormat(Protocol):
         """The canonical text of a call, which `parse` reads back. Raises ValueError for a name that could not be read."""
         ...
 
+    def message(self, thought: str, call: ToolCall) -> Message:
+        """What an assistant says that thinks and calls. Raises ValueError as `render` does."""
+        ...
+
     def assistant_message(self, text: str, call_id: str) -> Message:
         """A completion as a message of the conversation."""
         ...

@@ -71,6 +71,11 @@ class NativeAction:
         )
         return f'{CALL_OPEN}\n{{"name": "{call.name}", "arguments": {{{", ".join(values)}}}}}\n{CALL_CLOSE}'
 
+    def message(self, thought: str, call: ToolCall) -> Message:
+        """The template puts a call on a line of its own, so the thought's last line ends are left out."""
+        self.render(call)
+        return Message("assistant", thought.rstrip("\n"), (call,))
+
     def assistant_message(self, text: str, call_id: str) -> Message:
         parsed = self.parse(text)
         if parsed is None:

@@ -35,6 +35,9 @@ class XmlAction:
     def render(self, call: ToolCall) -> str:
         return render_action(call)
 
+    def message(self, thought: str, call: ToolCall) -> Message:
+        return Message("assistant", thought + render_action(call))
+
     def assistant_message(self, text: str, call_id: str) -> Message:
         return Message("assistant", text)
 

@@ -11,7 +11,8 @@ MAX_LINES = 80
 """Longer output shows its first and last half of that many lines (SWE-Master's observation format)."""
 MAX_COLLECTED_BYTES = 262_144
 """What is fetched from the sandbox before it is cut for the agent."""
-_TERMINAL_CODES = re.compile(r"\x1b\[[0-?]{0,32}[ -/]{0,8}[@-~]|\r(?=\n)")
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-?]{0,32}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,256}(?:\x07|\x1b\\)|\r(?=\n)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _PARAMETERS: JsonSchema = {
     "type": "object",
@@ -70,5 +71,9 @@ def cut_lines(text: str, max_lines: int = MAX_LINES) -> str:
 
 
 def readable(output: str) -> str:
-    """Output without terminal colours and carriage returns at line ends."""
-    return _TERMINAL_CODES.sub("", output)
+    r"""Output without terminal colours, window titles and carriage returns at line ends; other control characters spelled out.
+
+    >>> readable("\x1b[31mred\x1b[0m \x07\r\n")
+    'red \\x07\n'
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", _TERMINAL_CODES.sub("", output))

@@ -3,8 +3,10 @@
 import posixpath
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from configs.rollout_config import EpisodeConfig
+from envpool.edit_history import Edit, EditHistory
 from envpool.sandbox import Sandbox
 from envpool.tool import JsonSchema, Observation, ToolLimits, integer_pair
 
@@ -12,8 +14,14 @@ MAX_FILE_BYTES = 1_048_576
 """Larger files are neither shown nor edited."""
 SNIPPET_LINES = 4
 """Lines shown around an edit, on each side (SWE-Master's observation format)."""
-COMMANDS = ("view", "create", "str_replace", "insert")
-_NEEDED = {"view": (), "create": ("file_text",), "str_replace": ("old_str", "new_str"), "insert": ("insert_line", "new_str")}
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "view": (),
+    "create": ("file_text",),
+    "str_replace": ("old_str", "new_str"),
+    "insert": ("insert_line", "new_str"),
+    "undo_edit": (),
+}
+COMMANDS = tuple(_NEEDED)
 
 _PARAMETERS: JsonSchema = {
     "type": "object",
@@ -44,24 +52,37 @@ class _Refusal(Exception):
 
 @dataclass(frozen=True)
 class StrReplaceEditor:
-    """`view`, `create`, `str_replace` and `insert`, as SWE-Master's tool but for text files of any name, tabs kept."""
+    """`view`, `create`, `str_replace`, `insert` and `undo_edit`, as SWE-Master's tool but for text files of any name, tabs kept.
+
+    `undo_edit` takes back the last edit that this tool made to the file in this episode, and the one before it when called
+    again; it refuses when something else has changed the file since. The entry of TOOLS remembers nothing; `for_episode`
+    gives one that does.
+    """
 
     name: str = "str_replace_editor"
     description: str = (
-        "View a file or directory, create a new file, replace a text that occurs exactly once, or insert lines. "
-        "Replacing needs enough lines around the change to make old_str unique."
+        "View a file or directory, create a new file, replace a text that occurs exactly once, insert lines, or take back "
+        "the last edit of a file. Replacing needs enough lines around the change to make old_str unique."
     )
     parameters: JsonSchema = field(default_factory=lambda: _PARAMETERS)
+    history: EditHistory | None = field(default=None, compare=False)
+
+    def for_episode(self, config: EpisodeConfig) -> "StrReplaceEditor":
+        """One that remembers its edits."""
+        return replace(self, history=EditHistory())
+
+    async def close(self) -> None:
+        """Nothing is running."""
 
     async def __call__(self, sandbox: Sandbox, arguments: Mapping[str, str], limits: ToolLimits) -> Observation:
         try:
-            short, long = await _edit(sandbox, arguments, limits)
+            short, long = await _edit(sandbox, arguments, limits, self.history or EditHistory())
         except _Refusal as refusal:
             short, long = refusal.short, f"Error: {refusal.long}"
         return limits.say(short, f"Output of {self.name}:\n{long}")
 
 
-async def _edit(sandbox: Sandbox, arguments: Mapping[str, str], limits: ToolLimits) -> tuple[str, str]:
+async def _edit(sandbox: Sandbox, arguments: Mapping[str, str], limits: ToolLimits, history: EditHistory) -> tuple[str, str]:
     command = arguments["command"]
     for name in _NEEDED[command]:
         if name not in arguments:
@@ -69,13 +90,17 @@ async def _edit(sandbox: Sandbox, arguments: Mapping[str, str], limits: ToolLimi
     path = _absolute(sandbox.workdir, arguments["path"])
     try:
         if command == "create":
-            return await _create(sandbox, path, arguments["file_text"])
+            return await _create(sandbox, path, arguments["file_text"], history)
+        if command == "undo_edit":
+            return await _undo(sandbox, path, limits, history)
         if command == "view":
             return await _view(sandbox, path, arguments.get("view_range"), limits)
         text = await _read_text(sandbox, path)
         edit = _replace if command == "str_replace" else _insert
         changed, first, last = edit(text, path, arguments)
-        await sandbox.write_file(path, changed.encode("utf-8", "surrogateescape"))
+        before, after = (one.encode("utf-8", "surrogateescape") for one in (text, changed))
+        await sandbox.write_file(path, after)
+        history.add(Edit(path, before, after))
         return "edited", f"Edited {path}. The lines around the change:\n{_numbered(_lines(changed), first, last)}"
     except FileNotFoundError as error:
         raise _Refusal("no such file", f"there is no {path}.") from error
@@ -87,13 +112,32 @@ async def _edit(sandbox: Sandbox, arguments: Mapping[str, str], limits: ToolLimi
         raise _Refusal("not allowed", f"{path} cannot be reached or written from here.") from error
 
 
-async def _create(sandbox: Sandbox, path: str, text: str) -> tuple[str, str]:
+async def _create(sandbox: Sandbox, path: str, text: str, history: EditHistory) -> tuple[str, str]:
     try:
         await sandbox.read_file(path, 1)
     except FileNotFoundError:
-        await sandbox.write_file(path, text.encode("utf-8", "surrogateescape"))
+        data = text.encode("utf-8", "surrogateescape")
+        await sandbox.write_file(path, data)
+        history.add(Edit(path, None, data))
         return "edited", f"Created {path} ({len(_lines(text))} lines)."
     raise _Refusal("file exists", f"{path} exists already; change it with str_replace or insert.")
+
+
+async def _undo(sandbox: Sandbox, path: str, limits: ToolLimits, history: EditHistory) -> tuple[str, str]:
+    edit = history.last(path)
+    if edit is None:
+        raise _Refusal("nothing to undo", f"{path} has no edit of this tool that could be taken back.")
+    if await sandbox.read_file(path, len(edit.after) + 1) != edit.after:
+        raise _Refusal("file has changed", f"{path} was changed otherwise since its last edit; nothing was taken back.")
+    if edit.before is None:
+        result = await sandbox.run(f"( rm -f -- {shlex.quote(path)} )", limits.timeout_s)
+        if result.timed_out or result.exit_code:
+            raise _Refusal("cannot delete", f"{path} could not be deleted (exit code {result.exit_code}).")
+        history.forget(edit)
+        return "undone", f"Took back the creation of {path}; the file is gone."
+    await sandbox.write_file(path, edit.before)
+    history.forget(edit)
+    return "undone", f"Took back the last edit of {path}; it is as it was before."
 
 
 async def _view(sandbox: Sandbox, path: str, view_range: str | None, limits: ToolLimits) -> tuple[str, str]:

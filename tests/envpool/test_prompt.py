@@ -34,7 +34,7 @@ def test_only_offered_tools_are_documented() -> None:
 
 def test_tool_documentation_marks_required_and_choices() -> None:
     text = document_tools(TOOLS)
-    assert "- command (string, required): What to do. One of: view, create, str_replace, insert." in text
+    assert "- command (string, required): What to do. One of: view, create, str_replace, insert, undo_edit." in text
     assert "- view_range (array, optional): " in text
     assert "(no parameters)" in text
 

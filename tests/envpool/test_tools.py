@@ -238,7 +238,7 @@ def test_cut_middle_keeps_the_bound(text: str, max_bytes: int) -> None:
         (ToolCall("str_replace_editor", {"command": "str_replace", "path": "a", "old_str": "b"}), "missing parameter new_str"),
         (
             ToolCall("str_replace_editor", {"command": "undo", "path": "a"}),
-            "command must be one of view, create, str_replace, insert",
+            "command must be one of view, create, str_replace, insert, undo_edit",
         ),
         (ToolCall("execute_bash", {"command": "ls", "cwd": "/"}), "unknown parameter cwd"),
         (ToolCall("execute_bash", {"command": "ls"}, ("command",)), "repeated parameter command"),
