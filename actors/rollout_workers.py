@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError, RayError
 from actors.engine_pool import RoutedGenerate
 from actors.episode_slots import EpisodeSlots
 from actors.ray_calls import arrives, cause_of, make_actor
+from actors.simulation import Simulation
 from configs.run_config import RunConfig
 from envpool.chat_format import ChatFormat, load_chat_format
 from envpool.endpoint_policy import EndpointPolicy
@@ -26,6 +27,7 @@ from envpool.episode_replay import journalled_group
 from envpool.image_affinity import choose_node
 from envpool.image_cache import FolderImages
 from envpool.policy import Generate, PolicyError
+from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes import SANDBOXES
@@ -35,6 +37,7 @@ from envpool.trajectory import Turn
 from envpool.turn_journal import TurnJournal
 from verifier.grade_cache import GradeCache
 from verifier.group_rollout import play_group
+from verifier.patch_signals import PatchSignals, patch_signals
 from verifier.reward import Group
 
 START_S = 120.0
@@ -54,6 +57,7 @@ class RolloutWorker:
         self._journal_path: Path | None = None
         self._policies: dict[str, Generate] = {}
         self._cuts: dict[tuple[str, int], asyncio.Event] = {}
+        self._simulation: Simulation | None = None
 
     async def start(self, config: RunConfig, model_dir: str, images_root: str, journal_path: str, owner: str) -> None:
         """Make the sandbox pool and the policies. `model_dir` holds tokenizer.json; an empty `journal_path` writes none.
@@ -63,9 +67,9 @@ class RolloutWorker:
         rollout = config.rollout
         self._config = config
         self._chat = load_chat_format(Path(model_dir))
-        backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(Path(images_root)), owner)
+        self._backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(Path(images_root)), owner)
         sandbox = config.sandbox
-        self._pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
+        self._pool = SandboxPool(self._backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
         await self._pool.sweep()
         self._journal_path = Path(journal_path) if journal_path else None
         self._journal = TurnJournal(self._journal_path) if self._journal_path else None
@@ -78,6 +82,20 @@ class RolloutWorker:
     async def connect(self, handles: list[Any]) -> None:
         """Engines for the policy named `engine`."""
         self._policies["engine"] = RoutedGenerate(handles, self._config.engine.request_timeout_s)
+
+    async def connect_world_model(self, handles: list[Any], calibration: dict[str, Any]) -> None:
+        """Engines (or none: world_model.endpoint) for simulated commands and rewards."""
+        assert self._pool is not None
+        generate = RoutedGenerate(handles, self._config.engine.request_timeout_s) if handles else None
+        self._simulation = Simulation(self._config, self._chat, generate, calibration, self._backend, self._pool, self._cache)
+
+    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+        """What each patch does to the repository's own tests and to the tests that the patches bring; see
+        verifier.patch_signals. Raises SandboxError."""
+        if self._pool is None:
+            raise SandboxUnavailableError("the rollout worker is not started")
+        async with self._slots.take(1):
+            return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s)
 
     async def play_group(
         self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False
@@ -98,7 +116,9 @@ class RolloutWorker:
                 self._journal.append(task.instance_id, sample_index, turn_index, turn, seed)
 
         recorded = await asyncio.to_thread(self._recorded, task.instance_id, group_size, seed) if resume else {}
-        pool = self._pool
+        pool, simulation = self._pool, self._simulation
+        if simulation is not None:
+            simulation.know(task.problem)
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
         async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size):
             group = await play_group(
@@ -109,13 +129,14 @@ class RolloutWorker:
                 pool=pool,
                 chat=self._chat,
                 rollout=self._config.rollout,
-                verifier=self._config.verifier,
+                verifier=self._config.verifier if simulation is None else simulation.verifier,
                 temperature=temperature,
                 seed=seed,
                 cache=self._cache,
                 on_turn=on_turn,
                 recorded=recorded,
                 cut=cut,
+                grader=None if simulation is None else simulation.grader,
             )
         if pool.engine_is_down and not group.members:
             raise SandboxUnavailableError(f"the sandbox engine of this node is away; {task.instance_id} was not played")
@@ -139,14 +160,15 @@ class RolloutWorker:
             return {}
         return journalled_group(sorted(self._journal_path.parent.glob("*.jsonl")), instance_id, group_size, seed)
 
-    async def stats(self) -> dict[str, int]:
+    async def stats(self) -> dict[str, float]:
         """Sandboxes `started`, `lost`, `active`, leases that found a warm one (`warm_hits`), leftovers `swept` up; patches
         `graded` and answered from the cache (`shared`)."""
         if self._pool is None:
             return {}
         cache = self._cache
         counts = {name: getattr(self._pool, name) for name in ("started", "lost", "active", "warm_hits", "swept")}
-        return {**counts, "graded": cache.num_graded, "shared": cache.num_shared}
+        simulated = {} if self._simulation is None else self._simulation.figures()
+        return {**counts, "graded": cache.num_graded, "shared": cache.num_shared, **simulated}
 
     async def is_started(self) -> bool:
         """False in the fresh process that follows a dead one."""
@@ -155,6 +177,8 @@ class RolloutWorker:
     async def close(self) -> None:
         """Remove every sandbox. Idempotent."""
         pool, self._pool = self._pool, None
+        if self._simulation is not None:
+            await self._simulation.close()
         if pool is not None:
             await pool.close()
         if self._journal is not None:
@@ -168,6 +192,7 @@ class RolloutWorkers:
         self.handles = handles
         self._arguments = arguments
         self._engines: list[Any] | None = None
+        self._world_model: tuple[list[Any], dict[str, Any]] | None = None
         self._load = [0] * len(handles)
         self._reviving = [asyncio.Lock() for _ in handles]
 
@@ -200,6 +225,20 @@ class RolloutWorkers:
         """Give all workers the engines behind the policy named `engine`."""
         self._engines = engine_handles
         await asyncio.gather(*(arrives(handle.connect.remote(engine_handles)) for handle in self.handles))
+
+    async def connect_world_model(self, handles: list[Any], calibration: dict[str, Any]) -> None:
+        """Give all workers the world model that simulates commands and rewards, with its calibration."""
+        self._world_model = (handles, calibration)
+        await asyncio.gather(*(arrives(handle.connect_world_model.remote(handles, calibration)) for handle in self.handles))
+
+    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+        """Signals of patches of one problem, on the worker that its image belongs to. Raises SandboxUnavailableError."""
+        index = choose_node(problem.image, self._load, 1, set())
+        try:
+            signals: list[PatchSignals] = await self.handles[index].try_patches.remote(problem, diffs)
+        except RayError as error:
+            raise SandboxUnavailableError(f"{problem.instance_id}: its patches were not tried: {cause_of(error)}") from error
+        return signals
 
     async def play_group(
         self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False
@@ -238,7 +277,7 @@ class RolloutWorkers:
         with contextlib.suppress(RayError, TimeoutError):  # a dead worker's group is cut by nobody and ends with its worker
             await asyncio.wait_for(cuts, PING_S)
 
-    async def stats(self) -> list[dict[str, int]]:
+    async def stats(self) -> list[dict[str, float]]:
         """Each worker's `stats`."""
         answers = asyncio.gather(*(arrives(handle.stats.remote()) for handle in self.handles))
         return list(await asyncio.wait_for(answers, PING_S))
@@ -276,6 +315,8 @@ class RolloutWorkers:
                 await self._start_one(index)
                 if self._engines is not None:
                     await arrives(handle.connect.remote(self._engines))
+                if self._world_model is not None:
+                    await arrives(handle.connect_world_model.remote(*self._world_model))
 
 
 def scripted_policies(chat: ChatFormat) -> dict[str, Generate]:

@@ -11,15 +11,19 @@ from typing import Any
 from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
 from actors.rollout_workers import RolloutWorkers
+from cluster.calibration_file import read_calibration
 from cluster.placement import plan_placement
 from cluster.ray_session import placed_groups, ray_session
 from cluster.run_folder import RunFolder
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.run_config import RunConfig
+from configs.simulation_check import uses_world_model
 from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.problem import Problem
 from envpool.task import Task
 from trainers.model_paths import resolve_model_path
 from trainers.rope_scaling import stretched_model
+from verifier.patch_signals import PatchSignals
 from verifier.reward import Group
 
 
@@ -54,10 +58,17 @@ class Fleet:
     async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
         """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
+        if uses_world_model(self._config):
+            await self._once("world model connected", self._connect_world_model)
         if policy == "engine":
             await self._once("connected", self._connect_workers)
         group: Group = await workers.play_group(task, policy, group_size, temperature, seed)
         return group
+
+    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+        """What patches do to tests that need no oracle, on a rollout worker."""
+        workers: RolloutWorkers = await self._once("workers", self._start_workers)
+        return await workers.try_patches(problem, diffs)
 
     async def generate(self) -> RoutedGenerate:
         """The engines as a policy for this process."""
@@ -116,6 +127,17 @@ class Fleet:
             placement_group=self._placed["engines"],
         )
 
+    async def _start_world_model(self) -> EnginePool:
+        """The trained world model on engines of its own, beside the policy's."""
+        cluster = self._config.cluster
+        return await EnginePool.start(
+            str(self._folder.hf("world-model")),
+            replace(self._config.engine, num_engines=self._config.world_model.num_engines),
+            self._config.model.dtype,
+            num_gpus=cluster.engine_gpus,
+            placement_group=self._placed["world-model"],
+        )
+
     async def _start_learner(self) -> LearnerGroup:
         sft = self._config.sft
         return await LearnerGroup.start(
@@ -142,3 +164,12 @@ class Fleet:
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         engines: EnginePool = await self._once("engines", self._start_engines)
         await workers.connect(engines.handles)
+
+    async def _connect_world_model(self) -> None:
+        workers: RolloutWorkers = await self._once("workers", self._start_workers)
+        model = self._folder.hf("world-model")
+        handles: list[Any] = []
+        if not self._config.world_model.endpoint.base_url:
+            pool: EnginePool = await self._once("world model", self._start_world_model)
+            handles = pool.handles
+        await workers.connect_world_model(handles, read_calibration(model))

@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from configs.run_config import RunConfig
+from configs.simulation_check import uses_world_model
 
 Resources = dict[str, float]
 
-ROLES = {"engines": "engine", "learner": "learner", "rollout": "sandbox"}
+ROLES = {"engines": "engine", "world-model": "engine", "learner": "learner", "rollout": "sandbox"}
 """The custom resource that marks the nodes of each group; the head of a cluster offers `driver`, for the job itself."""
 ROLE_CHOICES = ("auto", "required", "ignored")
 
@@ -40,7 +41,8 @@ class NodePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Placement groups `engines`, `learner` and `rollout`, and the machines that can hold them."""
+    """Placement groups `engines`, `learner`, `rollout` and, where a world model is served beside the policy,
+    `world-model`; and the machines that can hold them."""
 
     groups: tuple[GroupPlan, ...]
     nodes: tuple[NodePlan, ...]
@@ -68,11 +70,13 @@ def plan_placement(config: RunConfig) -> Plan:
     rank = _bundle(cluster.learner_gpus, cluster.cpus_per_actor, "learner")
     worker = _bundle(0.0, cluster.cpus_per_actor, "rollout")
     most_ranks = max(stage.learner.num_ranks for stage in (config.sft, config.grpo, config.world_model))
-    groups = (
+    groups: tuple[GroupPlan, ...] = (
         GroupPlan("engines", "PACK", (engine,) * config.engine.num_engines),
         GroupPlan("learner", "PACK", (rank,) * most_ranks),
         GroupPlan("rollout", "SPREAD", (worker,) * cluster.num_rollout_workers),
     )
+    if uses_world_model(config) and not config.world_model.endpoint.base_url:
+        groups = (*groups, GroupPlan("world-model", "PACK", (engine,) * config.world_model.num_engines))
     for group in groups:
         if not group.bundles:
             raise PlacementError(f"a run needs at least one bundle of {group.name}; the configuration asks for none")

@@ -82,8 +82,12 @@ def result_rows(records: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]
         rows.append((f"TTS@{largest}", percent(tts["tts_at"][largest]), size))
         rows.append((f"share of pass@1 → pass@{largest} closed", percent(tts["closed_share"]), size))
         scorer = tts["scorer"]
-        quality = f"{scorer['accuracy']:.3f} ({scorer['precision']:.3f}, {scorer['recall']:.3f})"
-        rows.append(("SWR accuracy (precision, recall)", quality, f"{scorer['num']} candidates"))
+        quality = scorer["calibrated"]
+        if quality:
+            size = f"{scorer['num']} candidates, {tts['context']} context"
+            rows.append(("SWR accuracy", percent(quality["accuracy"]), size))
+            values = " / ".join(f"{quality[name][0]:.3f}" for name in ("precision", "recall", "auc", "ece"))
+            rows.append(("SWR precision / recall / AUC / ECE, calibrated", values, size))
     return rows
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class SandboxConfig:
     backend: str = "process"
-    """One of envpool.sandboxes.SANDBOXES: process, docker, scripted."""
+    """One of envpool.sandboxes.SANDBOXES: process, docker, scripted, simulated (needs a trained world model)."""
+    files_in: str = "process"
+    """Simulated backend: where files, edits and audits really are: process or docker."""
     isolation: str = "auto"
     """Process backend: auto (bubblewrap where installed, else none with a warning), bubblewrap, none."""
     num_sandboxes: int = 16

@@ -10,6 +10,7 @@ from yaml import YAMLError
 
 from configs.objective_check import objective_problems
 from configs.run_config import RunConfig
+from configs.simulation_check import simulation_problems
 
 
 class ConfigError(ValueError):
@@ -39,7 +40,7 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     assert isinstance(config, RunConfig)
     check_deadlines(config)
-    if problems := objective_problems(config):
+    if problems := [*objective_problems(config), *simulation_problems(config)]:
         raise ConfigError("; ".join(problems))
     return config
 

@@ -9,6 +9,18 @@ class TTSConfig:
     """K: episodes per task to choose from."""
     temperature: float = 1.0
     """Sampling temperature of the candidates."""
+    agreement_weight: float = 0.0
+    """Added to the score times the share of candidates with the same patch (self-consistency); no oracle needed."""
+    existing_tests_weight: float = 0.0
+    """Added to the score when the repository's tests near the patch pass in a sandbox; 0: they are not run."""
+    reproduction_weight: float = 0.0
+    """Added to the score times the share of the candidates' own new tests that pass on the patch; 0: they are not run."""
+    max_scorer_tokens: int = 0
+    """Tokens (prompt and answer) that all scoring may take; later candidates stay unscored. 0: no limit."""
+    max_scorer_s: float = 0.0
+    """Seconds that all scoring may take; 0: no limit."""
+    turn_budgets: tuple[int, ...] = ()
+    """Sequential scaling: pass@1 with so many turns at most (SWE-Master: 25 to 150); empty: a quarter of the limit, two, ..."""
     num_bootstrap: int = 2000
     """Resamples of the tasks for the intervals."""
     seed: int = 0

@@ -43,5 +43,15 @@ class VerifierConfig:
     """measured_share: alpha is the share of correct ones among so many last truncated episodes."""
     collect_context: bool = True
     """Keep what a scorer may see of each graded patch (touched files, visible tests); world-model and tts need it."""
+    collect_executions: bool = True
+    """Keep what commands that run code were given and really did, for the transition model."""
+    grader: str = "tests"
+    """Who decides: tests (the hidden tests are really run) or hybrid (the reward model, real tests on an audited share)."""
+    audit_share: float = 0.1
+    """hybrid: share of the patches whose tests are really run; it doubles when the model's probabilities drift."""
+    audit_slack: float = 0.1
+    """hybrid: mean error of the probabilities that is never noticed."""
+    audit_threshold: float = 4.0
+    """hybrid: sum of errors beyond the slack that raises the alarm (a bias b is noticed after threshold / (b - slack) audits)."""
     protect_test_setup: bool = True
     """Leave a patch's edits of conftest, pytest's configuration, test folders and shadowing modules out of the grading."""

@@ -1,7 +1,7 @@
 """What a scorer may see of a finished episode: nothing here comes from the oracle, so it exists for a new issue too."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -10,6 +10,8 @@ class DeployableContext:
 
     `observed` is what the episode itself last saw a command print after its last edit; "" when it ran none.
     """
+
+    kind: ClassVar[str] = "deployable"
 
     problem_statement: str
     patch: str

@@ -13,10 +13,12 @@ from verifier.test_report import TestReport
 
 @dataclass(frozen=True)
 class GradedPatch:
-    """A report and what a scorer may see of the same patch; `context` is None when it was not asked for or no sandbox ran."""
+    """A report and what a scorer may see of the same patch; `context` is None when it was not asked for or no sandbox ran.
+    `parts` are numbers about how it was decided (a simulated verdict's probability), for the record."""
 
     report: TestReport
     context: DeployableContext | None
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

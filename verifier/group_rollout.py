@@ -4,21 +4,24 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from configs.rollout_config import RolloutConfig
 from configs.verifier_config import VerifierConfig
 from envpool.chat_format import ChatFormat
 from envpool.episode import run_episode
+from envpool.execution_recorder import RecordingSandbox
 from envpool.policy import Generate, PolicyError
 from envpool.sandbox_errors import LeaseExpiredError, SandboxError, retry_rule
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandbox_preparation import prepare_for_agent
 from envpool.task import Task
 from envpool.trajectory import Trajectory, Turn
+from envpool.transition_format import ExecutedCommand
 from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.hidden_tests import BrokenTaskError, grade_patch
+from verifier.hybrid_grading import Grader
 from verifier.observed_run import observed_run
 from verifier.reward import Group, LostEpisode, ScoredTrajectory
 from verifier.rewards import compute_reward, reward_table
@@ -46,18 +49,20 @@ async def play_group(
     on_turn: OnTurn | None = None,
     recorded: Mapping[int, Sequence[Turn]] | None = None,
     cut: asyncio.Event | None = None,
+    grader: Grader | None = None,
 ) -> Group:
     """`group_size` episodes of one task, all at once, each in its own lease; members are sorted by `sample_index`.
 
     An episode whose sandbox or policy broke goes on in a fresh sandbox after its finished turns (envpool.episode_replay),
     `rollout.infra_retries` times, and is then a `LostEpisode`; the same holds for its grading. `recorded` are finished turns
     of an earlier process by sample_index. Once `cut` is set, episodes that are not graded yet are ended and count as lost.
+    `grader` decides about finished episodes; without one, their hidden tests are really run in sandboxes of `pool`.
     A trajectory is graded after its own sandbox was given back, so waiting for a grading sandbox cannot block the pool. On
     cancellation, or when one member raises an error that is a bug and not a broken sandbox, the other episodes are cancelled
     and their sandboxes closed first.
     """
     turns = {index: list((recorded or {}).get(index, ())) for index in range(group_size)}
-    player = _Player(task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn, turns)
+    player = _Player(task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn, turns, grader)
     tasks: list[asyncio.Task[ScoredTrajectory | LostEpisode]] = []
     try:
         async with asyncio.TaskGroup() as running:
@@ -88,6 +93,8 @@ class _Player:
     cache: GradeCache
     on_turn: OnTurn | None
     turns: dict[int, list[Turn]]
+    grader: Grader | None = None
+    executed: dict[int, tuple[ExecutedCommand, ...]] = field(default_factory=dict)
 
     async def play_until(self, cut: asyncio.Event | None, sample_index: int) -> ScoredTrajectory | LostEpisode:
         """`play`, or a lost episode when `cut` is set first."""
@@ -116,10 +123,12 @@ class _Player:
         reward = compute_reward(
             reward_table(self.verifier), trajectory.stop_reason, report.resolved, self.verifier.truncated_factor
         )
+        reward = replace(reward, parts={**reward.parts, **graded.parts})
         # The grade is shared by all episodes with this patch; what each of them observed is its own.
         context = graded.context and replace(graded.context, observed=observed_run(trajectory))
         notes = (*report.notes, *report.dropped)
-        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context, report.grader, notes)
+        executed = self.executed.get(sample_index, ())
+        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context, report.grader, notes, executed)
 
     async def _episode(self, sample_index: int) -> Trajectory:
         def on_turn(index: int, turn: Turn) -> None:
@@ -132,9 +141,10 @@ class _Player:
             try:
                 async with asyncio.timeout(self.rollout.lease_s):
                     await prepare_for_agent(sandbox, task.problem.image, task.preparation, task.instance_id)
-                    return await run_episode(
+                    recording = RecordingSandbox(sandbox, task.problem.problem_statement)
+                    trajectory = await run_episode(
                         task.problem,
-                        sandbox,
+                        recording if self.verifier.collect_executions else sandbox,
                         self.generate,
                         self.chat,
                         self.rollout.episode,
@@ -145,10 +155,14 @@ class _Player:
                         on_turn=on_turn,
                         recorded=tuple(self.turns[sample_index]),
                     )
+                    self.executed[sample_index] = tuple(recording.records)
+                    return trajectory
             except TimeoutError as error:
                 raise LeaseExpiredError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
 
     async def _graded(self, trajectory: Trajectory) -> GradedPatch:
+        if self.grader is not None:
+            return await self.grader(self.task, trajectory)
         timeout_s = min(self.verifier.grading_timeout_s, self.task.oracle.timeout_s)
 
         async def grade() -> GradedPatch:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from envpool.trajectory import Trajectory
+from envpool.transition_format import ExecutedCommand
 from verifier.deployable_context import DeployableContext
 
 
@@ -22,6 +23,7 @@ class ScoredTrajectory:
     `report_text` is the log of the hidden tests. `context` is what a scorer may see of the patch; None when it was not
     collected (verifier.collect_context) or the patch is empty or does not apply. `grader` names who decided (grader, rule and
     parser with versions), `grading_notes` why a run was not believed and what was left out of the patch.
+    `executed` are the commands of the episode that ran code, with what they really did (verifier.collect_executions).
     """
 
     trajectory: Trajectory
@@ -31,6 +33,7 @@ class ScoredTrajectory:
     context: DeployableContext | None = None
     grader: str = ""
     grading_notes: tuple[str, ...] = ()
+    executed: tuple[ExecutedCommand, ...] = ()
 
 
 @dataclass(frozen=True)

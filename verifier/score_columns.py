@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from envpool.trajectory import Trajectory
+from envpool.transition_format import ExecutedCommand, ExecutionContext
 from verifier.deployable_context import DeployableContext
 from verifier.reward import Reward, ScoredTrajectory
 
@@ -17,8 +19,8 @@ SCORE_COLUMNS: dict[str, type] = {
     "context": str,
 }
 """Column names and Python types; `reward_parts` and `context` are JSON, `context` is "" when there is none."""
-LATER_COLUMNS: dict[str, str] = {"grader": "", "grading_notes": "[]"}
-"""Columns that files of earlier versions lack, with what is read in their place; `grading_notes` is JSON."""
+LATER_COLUMNS: dict[str, str] = {"grader": "", "grading_notes": "[]", "executed": "[]"}
+"""Columns that files of earlier versions lack, with what is read in their place; `grading_notes` and `executed` are JSON."""
 
 
 def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
         "context": "" if scored.context is None else json.dumps(scored.context.as_dict()),
         "grader": scored.grader,
         "grading_notes": json.dumps(scored.grading_notes),
+        "executed": json.dumps([asdict(one) for one in scored.executed]),
     }
 
 
@@ -45,8 +48,12 @@ def scored_from_columns(trajectory: Trajectory, columns: Mapping[str, Any]) -> S
         context = DeployableContext(**json.loads(columns["context"])) if columns["context"] else None
         later = {name: str(columns.get(name, default)) for name, default in LATER_COLUMNS.items()}
         notes = tuple(json.loads(later["grading_notes"]))
-    except (TypeError, ValueError) as error:
+        executed = tuple(
+            ExecutedCommand(ExecutionContext(**one["context"]), one["output"], one["exit_code"])
+            for one in json.loads(later["executed"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"stored trajectory {trajectory.instance_id} has unreadable scores: {error}") from error
     reward = Reward(float(columns["reward"]), parts, bool(columns["train"]))
     resolved, log = bool(columns["resolved"]), str(columns["report_text"])
-    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes)
+    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes, executed)

@@ -17,10 +17,12 @@ Key = tuple[float, bool, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A patch and the scorer's votes on it: 0/1 or probabilities, None for a report that could not be read."""
+    """A patch and the scorer's votes on it: 0/1 or probabilities, None for a report that could not be read. `bonus` is what
+    signals that need no oracle (tests that were run) add to its score."""
 
     diff: str
     votes: tuple[float | None, ...]
+    bonus: float = 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -33,10 +35,12 @@ class SelectionRule:
 
     `share_duplicates`: candidates with the same normalised diff pool their votes, so that all of them rank by one better
     estimate. `prefer_frequent`: among equal scores the patch that was found more often wins (self-consistency).
+    `agreement_weight` times the share of the candidates that have the same patch is added to the score.
     """
 
     share_duplicates: bool = True
     prefer_frequent: bool = False
+    agreement_weight: float = 0.0
 
 
 def score(candidate: Candidate) -> float:
@@ -70,7 +74,9 @@ def ranking_keys(candidates: Sequence[Candidate], rule: SelectionRule) -> list[K
     for name, candidate in zip(names, candidates, strict=True):
         voted = Candidate(candidate.diff, pooled[name]) if rule.share_duplicates else candidate
         frequency = names.count(name) if rule.prefer_frequent else 0
-        keys.append((round(score(voted), 12), not candidate.is_empty, frequency))
+        agreement = 0.0 if candidate.is_empty else rule.agreement_weight * names.count(name) / len(names)
+        bonus = 0.0 if candidate.is_empty else candidate.bonus
+        keys.append((round(score(voted) + bonus + agreement, 12), not candidate.is_empty, frequency))
     return keys
 
 

@@ -1,121 +1,213 @@
-"""Test-time scaling: the reward model chooses among K candidates per held-out task; real outcomes only evaluate the choice."""
+"""Test-time scaling: the world model chooses among K candidates per held-out task; real outcomes only evaluate the choice.
+
+Order: candidates of the newest evaluation; distinct patches; votes (stored as they come); signals that need no oracle, where they
+are asked for; TTS@K against Pass@K; the scorer's quality, raw and calibrated; what a chosen patch cost.
+"""
 
 import asyncio
 import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from cluster.episode_playing import task_seed
+from cluster.calibration_file import read_calibration
 from cluster.group_store import read_groups
 from cluster.stage import Stage, StageContext, StageError
 from cluster.stages.eval_stage import estimate, pass_at_table
-from envpool.policy import GenerateRequest, Message
+from cluster.stages.world_model_stage import context_of
+from cluster.task_selection import tasks_of
+from cluster.vote_store import Votes, VoteStore
+from cluster.world_model_judging import measured_runs, patch_votes, world_client
+from verifier.calibration import Calibration, calibration_from_dict
 from verifier.estimates import bootstrap_interval, pass_at_k_per_task
 from verifier.patch_sections import normalised_diff
+from verifier.patch_signals import PatchSignals
 from verifier.reward import Group, ScoredTrajectory
-from verifier.selection import Candidate, JudgedCandidate, tts_at_k_per_task
-from verifier.world_model import score_candidates
+from verifier.scorer_metrics import Judged, reliability, scorer_quality
+from verifier.selection import Candidate, JudgedCandidate, SelectionRule, tts_at_k_per_task
+from verifier.simulated_scoring import mean_probability
+from verifier.turn_scaling import Attempt, default_budgets, mean_turns_within, solved_within
+from verifier.world_model_client import WorldModelClient
 
-Votes = tuple[float | None, ...]
-MAX_REQUESTS = 128
+MAX_FIDELITY_COMMANDS = 400
 
 
 async def choose_candidates(context: StageContext) -> dict[str, Any]:
     """Score the newest evaluation's candidates, then TTS@K and Pass@K for K = 1..num_candidates."""
-    config = context.config.tts
+    config, world = context.config.tts, context.config.world_model
+    name, groups = evaluated_groups(context)
+    if not world.endpoint.base_url:
+        await context.fleet.serve("world-model")
+    client = await world_client(context)
+    started = time.monotonic()
+    votes = await votes_of_groups(context, client, name, groups)
+    scoring_s = time.monotonic() - started
+    signals = await signals_of_groups(context, groups)
+    rule = SelectionRule(agreement_weight=config.agreement_weight)
+    judged = [
+        [judged_candidate(context, member, votes, signals[group.instance_id]) for member in group.members] for group in groups
+    ]
+    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model")))
+    record = {"candidates_of": name, "context": world.context, "num_tasks": len(groups)}
+    record.update(scaling_tables(judged, rule, config.num_candidates, config.num_bootstrap, config.seed))
+    record["scorer"] = scorer_record(groups, votes, calibration, config.seed)
+    record["turns"] = turn_table(context, groups)
+    record["cost"] = {
+        "seconds": scoring_s,
+        "calls": client.usage.calls,
+        "prompt_tokens": client.usage.prompt_tokens,
+        "answer_tokens": client.usage.answer_tokens,
+        "tokens_per_selected_patch": client.usage.tokens / len(groups),
+        "seconds_per_selected_patch": scoring_s / len(groups),
+    }
+    if "transition" in world.roles:
+        commands = [(one.trajectory.instance_id, done) for group in groups for one in group.members for done in one.executed]
+        record["simulated_runs"] = await measured_runs(client, commands, MAX_FIDELITY_COMMANDS, config.seed)
+    return record
+
+
+def evaluated_groups(context: StageContext) -> tuple[str, list[Group]]:
+    """The newest evaluation and its tasks that have enough candidates. Raises StageError."""
+    count = context.config.tts.num_candidates
     name = next((name for name in ("eval-grpo", "eval-sft") if name in context.folder.stage_records()), None)
     if name is None:
         raise StageError(f"tts needs candidates: swe-master eval --resume {context.folder.root}")
-    groups = [g for g in read_groups(context.folder.root / "trajectories" / name) if len(g.members) >= config.num_candidates]
+    groups = [g for g in read_groups(context.folder.root / "trajectories" / name) if len(g.members) >= count]
     if not groups:
-        raise StageError(f"no task of {name} has {config.num_candidates} candidates")
-    await context.fleet.serve("world-model")
-    judged = await judge(context, groups)
+        raise StageError(f"no task of {name} has {count} candidates")
+    return name, groups
+
+
+def edit_of(member: ScoredTrajectory) -> tuple[str, str, str]:
+    """What the world model's reading depends on: the task, the edit, and what the episode saw of it."""
+    observed = member.context.observed if member.context else ""
+    return member.trajectory.instance_id, normalised_diff(member.trajectory.patch.diff), observed
+
+
+async def votes_of_groups(
+    context: StageContext, client: WorldModelClient, name: str, groups: Sequence[Group]
+) -> dict[tuple[str, str, str], Votes]:
+    """Votes by `edit_of`: equal patches of a task that saw the same are read once. Stored votes are taken; once the budget is
+    used up, patches stay without votes."""
+    config, world = context.config.tts, context.config.world_model
+    shown_of = context_of(context, "heldout")
+    progress = context.progress.stage("tts", len(groups))
+    weights = context.folder.hf("world-model")
+    stamp = [(path.name, path.stat().st_mtime_ns) for path in sorted(weights.glob("*.safetensors"))]
+    scorer = {"settings": asdict(world), "seed": config.seed, "weights": stamp, "of": name}
+    found: dict[tuple[str, str, str], Votes] = {}
+    started = time.monotonic()
+
+    def spent() -> bool:
+        too_long = 0 < config.max_scorer_s <= time.monotonic() - started
+        return too_long or 0 < config.max_scorer_tokens <= client.usage.tokens
+
+    async def score_group(group: Group, store: VoteStore) -> None:
+        distinct = {edit_of(member): member for member in group.members}
+
+        async def score(edit: tuple[str, str, str], member: ScoredTrajectory) -> None:
+            votes = store.get(group.instance_id, edit)
+            if votes is None and not spent():
+                votes = await patch_votes(client, member, shown_of, config.seed)
+                store.add(group.instance_id, edit, votes)
+            found[edit] = votes or ()
+
+        await asyncio.gather(*(score(edit, member) for edit, member in distinct.items()))
+        progress.advance()
+
+    limited = config.max_scorer_tokens > 0 or config.max_scorer_s > 0
+    with VoteStore(context.folder.root / "tts", scorer) as store:
+        if limited:  # one task after the other, so that the budget is known before the next begins
+            for group in groups:
+                await score_group(group, store)
+        else:
+            await asyncio.gather(*(score_group(group, store) for group in groups))
+    return found
+
+
+async def signals_of_groups(context: StageContext, groups: Sequence[Group]) -> dict[str, dict[str, PatchSignals]]:
+    """By task and normalised diff: what running tests says about the patches; nothing is run when no weight asks for it."""
+    config = context.config.tts
+    if not config.existing_tests_weight and not config.reproduction_weight:
+        return {group.instance_id: {} for group in groups}
+    problems = {task.instance_id: task.problem for task in tasks_of(context, "heldout")}
+
+    async def of_group(group: Group) -> dict[str, PatchSignals]:
+        distinct = {normalised_diff(one.trajectory.patch.diff): one.trajectory.patch.diff for one in group.members}
+        signals = await context.fleet.try_patches(problems[group.instance_id], tuple(distinct.values()))
+        return dict(zip(distinct, signals, strict=True))
+
+    found = await asyncio.gather(*(of_group(group) for group in groups))
+    return {group.instance_id: signals for group, signals in zip(groups, found, strict=True)}
+
+
+def judged_candidate(
+    context: StageContext,
+    member: ScoredTrajectory,
+    votes: dict[tuple[str, str, str], Votes],
+    signals: dict[str, PatchSignals],
+) -> JudgedCandidate:
+    """A candidate as the selection sees it, and its real outcome as the report needs it."""
+    config = context.config.tts
+    seen = signals.get(normalised_diff(member.trajectory.patch.diff), PatchSignals())
+    bonus = config.existing_tests_weight * (0.5 if seen.existing_tests is None else seen.existing_tests)
+    bonus += config.reproduction_weight * (0.5 if seen.reproductions is None else seen.reproductions)
+    values = tuple(None if vote is None else vote.probability for vote in votes[edit_of(member)])
+    return JudgedCandidate(Candidate(member.trajectory.patch.diff, values, bonus), member.resolved)
+
+
+def scaling_tables(
+    judged: list[list[JudgedCandidate]], rule: SelectionRule, most: int, num_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """pass_at, tts_at for K = 1..most, and the share of the way between that the choice goes."""
     outcomes = [[one.resolved for one in candidates] for candidates in judged]
-    pass_at = pass_at_table(outcomes, config.num_candidates, config.num_bootstrap, config.seed)
-    chosen = {k: tts_at_k_per_task(judged, k, seed=config.seed) for k in range(1, config.num_candidates + 1)}
-    tts_at = {str(k): estimate(bootstrap_interval(values, config.num_bootstrap, config.seed)) for k, values in chosen.items()}
-    last = config.num_candidates
+    chosen = {k: tts_at_k_per_task(judged, k, rule, seed=seed) for k in range(1, most + 1)}
     share = closed_share_interval(
-        np.array(chosen[last]),
-        pass_at_k_per_task(outcomes, 1),
-        pass_at_k_per_task(outcomes, last),
-        config.num_bootstrap,
-        config.seed,
+        np.array(chosen[most]), pass_at_k_per_task(outcomes, 1), pass_at_k_per_task(outcomes, most), num_bootstrap, seed
     )
     return {
-        "candidates_of": name,
-        "context": "deployable",
-        "num_tasks": len(groups),
-        "pass_at": pass_at,
-        "tts_at": tts_at,
+        "pass_at": pass_at_table(outcomes, most, num_bootstrap, seed),
+        "tts_at": {str(k): estimate(bootstrap_interval(values, num_bootstrap, seed)) for k, values in chosen.items()},
         "closed_share": share,
-        "scorer": scorer_quality(judged),
     }
 
 
-async def judge(context: StageContext, groups: list[Group]) -> list[list[JudgedCandidate]]:
-    """Votes for every candidate; equal patches of a task that saw the same are read once."""
-    progress = context.progress.stage("tts", len(groups))
-    slots = asyncio.Semaphore(MAX_REQUESTS)
-
-    async def judge_group(group: Group) -> list[JudgedCandidate]:
-        distinct = {edit_of(member): member for member in group.members}
-        votes = await votes_of(context, group.instance_id, list(distinct.values()), slots)
-        votes_by_edit = dict(zip(distinct, votes, strict=True))
-        progress.advance()
-        return [
-            JudgedCandidate(Candidate(member.trajectory.patch.diff, votes_by_edit[edit_of(member)]), member.resolved)
-            for member in group.members
-        ]
-
-    return list(await asyncio.gather(*(judge_group(group) for group in groups)))
-
-
-def edit_of(member: ScoredTrajectory) -> tuple[str, str]:
-    """What the reward model's reading depends on: the edit, and what the episode saw of it."""
-    return normalised_diff(member.trajectory.patch.diff), member.context.observed if member.context else ""
-
-
-async def votes_of(
-    context: StageContext, instance_id: str, members: list[ScoredTrajectory], slots: asyncio.Semaphore
-) -> list[Votes]:
-    """`world_model.num_scores` simulated rewards per patch; None where the report could not be read."""
-    config, chat, generate = context.config.world_model, context.fleet.chat, await context.fleet.generate()
-
-    async def generate_text(messages: tuple[Message, ...], seed: int) -> str:
-        prompt = chat.prompt_ids(messages)
-        if len(prompt) + config.max_report_tokens > context.config.engine.max_model_len:
-            return ""
-        async with slots:
-            completion = await generate(
-                GenerateRequest(instance_id, messages, prompt, config.max_report_tokens, config.temperature, seed)
-            )
-        return chat.decode(completion.token_ids)
-
-    seed = task_seed(context.config.seed, "tts", instance_id)
-    return await score_candidates(generate_text, [member.context for member in members], config.num_scores, seed)
-
-
-def scorer_quality(judged: list[list[JudgedCandidate]]) -> dict[str, float]:
-    """Accuracy, precision and recall of "mean vote above one half" over all candidates with a valid vote."""
-    pairs = []
-    for candidates in judged:
-        for one in candidates:
-            votes = [vote for vote in one.candidate.votes if vote is not None]
-            if votes:
-                pairs.append((sum(votes) / len(votes) > 0.5, one.resolved))
-    said, real = np.array([p[0] for p in pairs], bool), np.array([p[1] for p in pairs], bool)
-    both = float((said & real).sum())
+def scorer_record(
+    groups: Sequence[Group], votes: dict[tuple[str, str, str], Votes], calibration: Calibration, seed: int
+) -> dict[str, Any]:
+    """Quality over all candidates with a readable report, before and after calibration, and the points of its diagram."""
+    raw: list[list[Judged]] = []
+    reports = [vote for group in groups for one in group.members for vote in votes[edit_of(one)]]
+    for group in groups:
+        means = [(mean_probability(votes[edit_of(one)]), one.resolved) for one in group.members]
+        raw.append([(mean, resolved) for mean, resolved in means if mean is not None])
+    calibrated = [[(calibration(value), resolved) for value, resolved in judged] for judged in raw]
+    flat = [one for judged in calibrated for one in judged]
     return {
-        "num": len(pairs),
-        "unscored": sum(len(candidates) for candidates in judged) - len(pairs),
-        "accuracy": float((said == real).mean()) if pairs else 0.0,
-        "precision": both / max(float(said.sum()), 1.0),
-        "recall": both / max(float(real.sum()), 1.0),
-        "resolved_share": float(real.mean()) if pairs else 0.0,
+        "num": len(flat),
+        "unscored": sum(len(group.members) for group in groups) - len(flat),
+        "invalid_reports": sum(vote is None for vote in reports) / max(len(reports), 1),
+        "contradictory_reports": sum(vote is not None and vote.contradicts_itself for vote in reports) / max(len(reports), 1),
+        "resolved_share": float(np.mean([resolved for _, resolved in flat])) if flat else 0.0,
+        "raw": scorer_quality(raw, seed=seed),
+        "calibrated": scorer_quality(calibrated, seed=seed),
+        "reliability": [asdict(one) for one in reliability(flat)],
+        "reliability_raw": [asdict(one) for one in reliability([one for judged in raw for one in judged])],
     }
+
+
+def turn_table(context: StageContext, groups: Sequence[Group]) -> dict[str, list[float]]:
+    """`{turns: [pass@1, low, high, mean turns]}` for every budget (verifier.turn_scaling says what is counted how)."""
+    config, most = context.config.tts, context.config.rollout.episode.max_turns
+    tasks = [[Attempt(len(one.trajectory.turns), one.resolved) for one in group.members] for group in groups]
+    table = {}
+    for budget in config.turn_budgets or default_budgets(most):
+        interval = bootstrap_interval(solved_within(tasks, budget), config.num_bootstrap, config.seed)
+        table[str(budget)] = [*estimate(interval), mean_turns_within(tasks, budget)]
+    return table
 
 
 def closed_share_interval(

@@ -1,18 +1,31 @@
-"""SWE-World's reward model (SWR): trained on the real outcomes of the run's rollouts of training tasks."""
+"""SWE-World's world model: trained on the real outcomes of the run's rollouts of training tasks, then calibrated on tasks that
+were kept out, where its fidelity is measured too."""
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from cluster.calibration_file import write_calibration
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext, StageError
+from cluster.task_selection import tasks_of
+from cluster.world_model_judging import judged_patches, measured_runs, world_client
+from envpool.chat_endpoint import ChatEndpoint
 from envpool.chat_format import ChatFormat
 from trainers.sft_loop import run_sft
 from trainers.train_sample import TrainSample
+from verifier.calibration import CALIBRATIONS
+from verifier.curator_context import curator_context
+from verifier.reverse_reasoning import EndpointJudge, EndpointReasoner, Judge, Reasoner, add_reasoning
 from verifier.reward import ScoredTrajectory
-from verifier.world_model_data import ReportSample, report_samples
+from verifier.scorer_metrics import scorer_quality
+from verifier.scorer_prompt import ScorerContext
+from verifier.scripted_reasoner import ScriptedReasoner
+from verifier.world_model_data import ContextOf, WorldSample, deployable, report_samples, transition_samples
 
 TRAINING_ROLLOUTS = ("rollout", "grpo")
 
@@ -26,9 +39,28 @@ def training_trajectories(context: StageContext) -> Iterator[ScoredTrajectory]:
                 yield from group.members
 
 
-def report_train_sample(sample: ReportSample, chat: ChatFormat) -> TrainSample:
-    """The prompt as context, the report as what is learnt."""
-    prompt, answer = chat.prompt_ids(sample.messages), chat.completion_ids(sample.target)
+def is_kept_out(instance_id: str, share: float) -> bool:
+    """Whether a task serves calibration and not training: decided by its name alone, so that it never moves."""
+    digest = hashlib.sha256(f"calibration\0{instance_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+def context_of(context: StageContext, split: str = "train") -> ContextOf:
+    """What the run's world model is shown of a patch (world_model.context)."""
+    if context.config.world_model.context == "deployable":
+        return deployable
+    oracles = {task.instance_id: task.oracle for task in tasks_of(context, split)}
+
+    def curator(scored: ScoredTrajectory) -> ScorerContext | None:
+        oracle = oracles.get(scored.trajectory.instance_id)
+        return None if scored.context is None or oracle is None else curator_context(scored.context, oracle)
+
+    return curator
+
+
+def world_train_sample(sample: WorldSample, chat: ChatFormat, form: str) -> TrainSample:
+    """The prompt as context, the answer as what is learnt."""
+    prompt, answer = chat.prompt_ids(sample.messages), chat.completion_ids(sample.target(form))
     length = len(prompt) + len(answer)
     mask = np.zeros(length, np.int8)
     mask[len(prompt) :] = 1
@@ -37,24 +69,117 @@ def report_train_sample(sample: ReportSample, chat: ChatFormat) -> TrainSample:
 
 
 async def train_world_model(context: StageContext) -> dict[str, Any]:
-    """Train from the base model, then export hf/world-model."""
+    """Train from the base model, export hf/world-model, calibrate it."""
     config = context.config.world_model
-    reports, counts = report_samples(training_trajectories(context), balanced=config.balanced, seed=context.config.seed)
-    if not reports:
-        raise StageError("no graded trajectory with a context to learn from; is verifier.collect_context on?")
-    samples = [report_train_sample(report, context.fleet.chat) for report in reports]
+    samples, counts = await training_samples(context)
+    if not samples:
+        raise StageError(
+            "no graded trajectory with a context to learn from; are verifier.collect_context and collect_executions on?"
+        )
+    train = [world_train_sample(sample, context.fleet.chat, config.form) for sample in samples]
     run = await TrainingRun.begin(
         context, "world-model", context.fleet.base_model, config.optimizer, config.learner, config.num_steps
     )
-    await run_sft(config, samples, run, run.start_step, context.config.seed, run.on_step("loss"))
+    await run_sft(config, train, run, run.start_step, context.config.seed, run.on_step("loss"))
     await run.finish()
     return {
+        "context": config.context,
+        "form": config.form,
         "samples": len(samples),
-        "resolved_samples": counts.resolved,
-        "duplicates": counts.duplicate,
+        **counts,
         "steps": config.num_steps,
         **run.summary("loss"),
+        **await calibrate(context),
     }
+
+
+async def training_samples(context: StageContext) -> tuple[list[WorldSample], dict[str, Any]]:
+    """The samples of the configured roles from tasks that train, and counts of every step."""
+    config, seed = context.config.world_model, context.config.seed
+    share = config.calibration_share if config.calibration != "none" else 0.0
+    episodes = [one for one in training_trajectories(context) if not is_kept_out(one.trajectory.instance_id, share)]
+    samples: list[WorldSample] = []
+    counts: dict[str, Any] = {}
+    shape: dict[str, Any] = {
+        "balanced": config.balanced, "seed": seed, "max_chars": config.max_prompt_chars, "form": config.form
+    }  # fmt: skip
+    if "reward" in config.roles:
+        reports, report_counts = report_samples(episodes, **shape, context_of=context_of(context))
+        counts["report_counts"] = asdict(report_counts)
+        if config.reasoner == "endpoint":
+            reports, counts["report_reasoning"] = await reasoned(context, reports)
+        samples += reports
+    if "transition" in config.roles:
+        runs, run_counts = transition_samples(episodes, **shape)
+        counts["transition_counts"] = asdict(run_counts)
+        if config.reasoner != "none":
+            runs, counts["transition_reasoning"] = await reasoned(context, runs)
+        samples += runs
+    return samples, counts
+
+
+async def reasoned(context: StageContext, samples: tuple[WorldSample, ...]) -> tuple[tuple[WorldSample, ...], dict[str, int]]:
+    """The samples with a simulation that was kept, and what became of all."""
+    config = context.config.world_model
+    reasoner: Reasoner = ScriptedReasoner()
+    judge: Judge | None = None
+    endpoint: ChatEndpoint | None = None
+    if config.reasoner == "endpoint":
+        teacher = config.teacher
+        endpoint = ChatEndpoint(teacher.base_url, teacher.model, teacher.api_key_env, teacher.request_timeout_s)
+        reasoner, judge = EndpointReasoner(endpoint, config.teacher_tokens), EndpointJudge(endpoint, config.teacher_tokens)
+    try:
+        kept, counts = await add_reasoning(samples, reasoner, judge, context.config.seed)
+    finally:
+        if endpoint is not None:
+            await endpoint.close()
+    return kept, asdict(counts)
+
+
+async def calibrate(context: StageContext) -> dict[str, Any]:
+    """Score the patches and commands of the tasks that were kept out; fit the calibration, measure fidelity."""
+    config, seed = context.config.world_model, context.config.seed
+    if config.calibration == "none":
+        return {}
+    episodes = [
+        one for one in training_trajectories(context) if is_kept_out(one.trajectory.instance_id, config.calibration_share)
+    ]
+    await context.fleet.serve("world-model")
+    client = await world_client(context)
+    record: dict[str, Any] = {}
+    if "reward" in config.roles:
+        patches = distinct_patches(episodes, config.calibration_samples, seed)
+        judged, agreement = await judged_patches(client, patches, context_of(context), seed)
+        flat = [(one.probability, one.resolved) for one in judged if one.probability is not None]
+        if not flat:
+            raise StageError(
+                f"none of {len(judged)} kept-out patches could be scored; lower world_model.calibration=none or train longer"
+            )
+        probabilities, outcomes = [one[0] for one in flat], [one[1] for one in flat]
+        calibration = CALIBRATIONS[config.calibration](probabilities, outcomes)
+        write_calibration(context.folder.hf("world-model"), calibration)
+        by_task: dict[str, list[tuple[float, bool]]] = {}
+        for one in judged:
+            if one.probability is not None:
+                by_task.setdefault(one.instance_id, []).append((one.probability, one.resolved))
+        record["calibration"] = {"method": config.calibration, "patches": len(flat), "unscored": len(judged) - len(flat)}
+        record["kept_out_quality"] = scorer_quality(list(by_task.values()), seed=seed)
+        record["kept_out_reports"] = agreement
+    if "transition" in config.roles:
+        commands = [(one.trajectory.instance_id, executed) for one in episodes for executed in one.executed]
+        record["kept_out_runs"] = await measured_runs(client, commands, config.calibration_samples, seed)
+    return record
+
+
+def distinct_patches(episodes: list[ScoredTrajectory], most: int, seed: int) -> list[ScoredTrajectory]:
+    """At most `most` graded patches with a context, one of each distinct edit and observation of a task, chosen by the seed."""
+    distinct = {
+        (one.trajectory.instance_id, one.trajectory.patch.diff, one.context.observed): one
+        for one in episodes
+        if one.context is not None and not one.grader.startswith("swr/")
+    }
+    keys = sorted(distinct, key=lambda key: hashlib.sha256("\0".join((str(seed), *key)).encode("utf-8", "replace")).digest())
+    return [distinct[key] for key in keys[:most]]
 
 
 STAGE = Stage("world-model", ("rollout",), train_world_model)

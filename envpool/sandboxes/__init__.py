@@ -11,9 +11,11 @@ from envpool.sandbox import SandboxBackend
 from envpool.sandboxes.docker_sandbox import DockerBackend
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend
+from envpool.sandboxes.simulated_sandbox import SimulatedBackend
 
 SANDBOXES: dict[str, Callable[[SandboxConfig, FolderImages, str], SandboxBackend]] = {
     "docker": DockerBackend,
     "process": ProcessBackend,
     "scripted": ScriptedBackend,
+    "simulated": SimulatedBackend,
 }

@@ -11,13 +11,12 @@ from cluster.run_folder import RunFolder
 from cluster.run_report import percent, result_rows, write_report
 from cluster.stages.eval_stage import gain_over, pass_at_table
 from cluster.stages.rollout_stage import episode_counts
-from cluster.stages.tts_stage import closed_share_interval, scorer_quality
+from cluster.stages.tts_stage import closed_share_interval
 from configs.run_config import RunConfig
 from envpool.patch import Patch
 from envpool.trajectory import StopReason, Trajectory, Turn
 from trainers.task_sampling import shuffled_tasks
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
-from verifier.selection import Candidate, JudgedCandidate
 
 
 def scored(instance_id: str, index: int, resolved: bool, text: str = "hi") -> ScoredTrajectory:
@@ -73,19 +72,6 @@ def test_closed_share() -> None:
 
 def test_closed_share_is_undefined_without_a_gap() -> None:
     assert np.isnan(closed_share_interval(np.ones(3), np.ones(3), np.ones(3), 10, 0)[0])
-
-
-def test_scorer_quality_counts_by_majority() -> None:
-    def judged(votes: tuple[float | None, ...], resolved: bool) -> JudgedCandidate:
-        return JudgedCandidate(Candidate("d", votes), resolved)
-
-    quality = scorer_quality(
-        [[judged((1.0, 1.0, 0.0), True), judged((1.0, None), False)], [judged((0.0,), False), judged((), False)]]
-    )
-    assert quality["num"] == 3
-    assert quality["unscored"] == 1
-    assert quality["accuracy"] == pytest.approx(2 / 3)
-    assert (quality["precision"], quality["recall"]) == (0.5, 1.0)
 
 
 def test_every_epoch_plays_every_task_once() -> None:

@@ -255,3 +255,12 @@ async def test_a_group_that_is_cut_ends_with_the_members_it_has(pool: SandboxPoo
     assert [member.trajectory.sample_index for member in group.members] == [0]
     assert [(lost.sample_index, lost.error) for lost in group.lost] == [(1, CUT)]
     assert pool.active == 0
+
+
+async def test_commands_that_ran_code_are_kept_with_what_they_did(pool: SandboxPool) -> None:
+    run = "<function=execute_bash>\n<parameter=command>python3 test_calc.py</parameter>\n</function>"
+    group = await play(pool, PerEpisode([[FIX.format("+"), run, SUBMIT]]), 1)
+    (executed,) = group.members[0].executed
+    assert (executed.output, executed.exit_code, executed.context.command) == ("passed\n", 0, "python3 test_calc.py")
+    assert "a + b" in executed.context.code["calc.py"]
+    assert executed.context.problem_statement == TASK.problem.problem_statement

@@ -1,0 +1,98 @@
+"""Scoring many patches and commands with the run's world model: bounded, and compared with what really happened."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.episode_playing import task_seed
+from cluster.stage import StageContext
+from envpool.endpoint_policy import EndpointPolicy
+from envpool.policy import Completion, Generate, GenerateRequest
+from envpool.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
+from verifier.report_format import log_statuses
+from verifier.reward import ScoredTrajectory
+from verifier.simulated_scoring import Vote, mean_probability
+from verifier.world_model_client import WorldModelClient
+from verifier.world_model_data import ContextOf
+from verifier.world_model_fidelity import report_agreement, run_fidelity
+
+MAX_REQUESTS = 128
+
+
+@dataclass(frozen=True)
+class JudgedPatch:
+    """A patch's votes, their mean probability (None: no readable report), and whether it really resolves."""
+
+    instance_id: str
+    votes: tuple[Vote | None, ...]
+    probability: float | None
+    resolved: bool
+
+
+async def world_client(context: StageContext) -> WorldModelClient:
+    """The world model as this process asks it: the run's engines, or world_model.endpoint; at most `MAX_REQUESTS` at once."""
+    config = context.config.world_model
+    if config.endpoint.base_url:
+        served = config.endpoint
+        generate: Generate = EndpointPolicy(
+            served.base_url, served.model, context.fleet.chat, served.api_key_env, served.request_timeout_s
+        )
+    else:
+        generate = await context.fleet.generate()
+    slots = asyncio.Semaphore(MAX_REQUESTS)
+
+    async def bounded(request: GenerateRequest) -> Completion:
+        async with slots:
+            return await generate(request)
+
+    return WorldModelClient(bounded, context.fleet.chat, config, context.config.engine.max_model_len)
+
+
+async def judged_patches(
+    client: WorldModelClient, patches: Sequence[ScoredTrajectory], context_of: ContextOf, seed: int
+) -> tuple[list[JudgedPatch], dict[str, float]]:
+    """Votes on every patch, in order, and how far the simulated reports agree with the real ones."""
+    votes = await asyncio.gather(*(patch_votes(client, patch, context_of, seed) for patch in patches))
+    judged = [
+        JudgedPatch(patch.trajectory.instance_id, of_one, mean_probability(of_one), patch.resolved)
+        for patch, of_one in zip(patches, votes, strict=True)
+    ]
+    pairs = [
+        (vote.statuses, log_statuses(patch.report_text))
+        for patch, of_one in zip(patches, votes, strict=True)
+        for vote in of_one
+        if vote is not None
+    ]
+    return judged, report_agreement(pairs)
+
+
+async def patch_votes(
+    client: WorldModelClient, patch: ScoredTrajectory, context_of: ContextOf, seed: int
+) -> tuple[Vote | None, ...]:
+    """The votes on one patch; () where nothing can be shown. Their seeds depend on the run's seed, the task and the patch."""
+    shown = context_of(patch)
+    if shown is None or patch.trajectory.patch.is_empty:
+        return ()
+    trajectory = patch.trajectory
+    digest = hashlib.sha256(trajectory.patch.diff.encode("utf-8", "surrogatepass")).hexdigest()
+    return await client.votes(f"swr/{trajectory.instance_id}", shown, task_seed(seed, "swr", trajectory.instance_id, digest))
+
+
+async def measured_runs(
+    client: WorldModelClient, commands: Sequence[tuple[str, ExecutedCommand]], most: int, seed: int
+) -> dict[str, Any]:
+    """Simulate at most `most` distinct recorded commands (chosen by the seed) and compare."""
+    distinct = {(instance, one.context.command, repr(one.context.code)): one for instance, one in commands}
+    keys = sorted(distinct, key=lambda key: hashlib.sha256("\0".join((str(seed), *key)).encode("utf-8", "replace")).digest())
+    chosen = [distinct[key] for key in keys[:most]]
+
+    async def simulated(command: ExecutedCommand) -> SimulatedRun | InvalidRun:
+        return await client.run(command.context)
+
+    runs = await asyncio.gather(*(simulated(command) for command in chosen))
+    record: dict[str, Any] = run_fidelity(list(zip(runs, chosen, strict=True)))
+    if chosen:
+        record["real_failures"] = sum(one.exit_code != 0 for one in chosen) / len(chosen)
+    return record

@@ -1,0 +1,55 @@
+"""Combinations of world-model settings that could not act, or that name something unknown."""
+
+from configs.run_config import RunConfig
+
+CHOICES = {
+    "world_model.context": ("deployable", "curator"),
+    "world_model.form": ("compact", "full"),
+    "world_model.reasoner": ("none", "scripted", "endpoint"),
+    "world_model.calibration": ("none", "temperature", "platt", "isotonic"),
+    "verifier.grader": ("tests", "hybrid"),
+}
+ROLES = ("reward", "transition")
+
+
+def uses_world_model(config: RunConfig) -> bool:
+    """Whether rollouts need a served world model beside the policy."""
+    return config.sandbox.backend == "simulated" or config.verifier.grader == "hybrid"
+
+
+def simulation_problems(config: RunConfig) -> list[str]:
+    """One line for everything that cannot be run as written; empty when all is well."""
+    world, verifier = config.world_model, config.verifier
+    found = []
+    for key, names in CHOICES.items():
+        section, _, field = key.partition(".")
+        value = getattr(getattr(config, section), field)
+        if value not in names:
+            found.append(f"{key}={value} is not known; one of {', '.join(names)}")
+    unknown = [role for role in world.roles if role not in ROLES]
+    checks = [
+        (bool(unknown) or not world.roles, f"world_model.roles={list(world.roles)}: use {' and/or '.join(ROLES)}"),
+        (
+            config.sandbox.backend == "simulated" and "transition" not in world.roles,
+            "sandbox.backend=simulated needs transition in world_model.roles",
+        ),
+        (
+            verifier.grader == "hybrid" and "reward" not in world.roles,
+            "verifier.grader=hybrid needs reward in world_model.roles",
+        ),
+        (
+            config.sandbox.backend == "simulated" and verifier.grader == "tests",
+            "sandbox.backend=simulated cannot run hidden tests; set verifier.grader=hybrid (audits run in sandbox.files_in)",
+        ),
+        (
+            world.reasoner == "endpoint" and not world.teacher.base_url,
+            "world_model.reasoner=endpoint needs world_model.teacher.base_url",
+        ),
+        (not 0 <= world.calibration_share < 1, "world_model.calibration_share must be in [0, 1)"),
+        (
+            world.calibration != "none" and world.calibration_share == 0,
+            f"world_model.calibration={world.calibration} needs world_model.calibration_share above 0",
+        ),
+        (not 0 < verifier.audit_share <= 1, "verifier.audit_share must be in (0, 1]: without audits no drift is seen"),
+    ]
+    return found + [problem for broken, problem in checks if broken]
