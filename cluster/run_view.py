@@ -43,7 +43,9 @@ def show_trajectories(folder: RunFolder, instance_id: str) -> None:
 def print_trajectory(console: Console, title: str, trajectory: Trajectory, columns: dict[str, bool | float | str]) -> None:
     console.rule(f"{title} · sample {trajectory.sample_index} · {trajectory.policy_name}")
     for turn in trajectory.turns:
-        console.print(Panel(Text(turn.text), title="agent", title_align="left", border_style="blue"))
+        console.print(
+            Panel(Text(turn.text), title="summary" if turn.summary else "agent", title_align="left", border_style="blue")
+        )
         if turn.observation:
             console.print(Panel(Text(turn.observation), title="tool", title_align="left"))
     outcome = f"resolved {columns.get('resolved')}, reward {columns.get('reward')}"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from configs.context_config import ContextConfig
 from configs.lsp_config import LspConfig
 
 
@@ -57,6 +58,7 @@ class EpisodeConfig:
     max_command_timeouts: int = 0
     """So many calls in a row that ran into tool_timeout_s end the episode (SWE-Master: 3); 0: none do."""
     garbled: GarbledConfig = field(default_factory=GarbledConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
     compact_observations: bool = True
     """Short tool answers for tiny models; False gives SWE-Master's wording."""
     lsp: LspConfig = field(default_factory=LspConfig)

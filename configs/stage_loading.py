@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from configs.episode_check import episode_problems
 from configs.objective_check import objective_problems
 from configs.run_config import RunConfig
 from configs.simulation_check import simulation_problems
@@ -40,7 +41,7 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     assert isinstance(config, RunConfig)
     check_deadlines(config)
-    if problems := [*objective_problems(config), *simulation_problems(config)]:
+    if problems := [*episode_problems(config), *objective_problems(config), *simulation_problems(config)]:
         raise ConfigError("; ".join(problems))
     return config
 

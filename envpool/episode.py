@@ -1,10 +1,11 @@
 """One agent plays one problem in one sandbox: generate, parse, call the tool, append; at the end take the patch."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from configs.rollout_config import EpisodeConfig
 from envpool.action_format import render_action
 from envpool.action_formats import ActionFormat, action_format
 from envpool.chat_format import ChatFormat, EncodeError
+from envpool.context_policies import ContextPolicy, View, context_policy
+from envpool.context_texts import summary_request, summary_text
 from envpool.git_scrub import extract_patch
-from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
+from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, check_completion
 from envpool.problem import Problem
 from envpool.prompt import PROMPTS, PromptTemplate, budget_line, build_messages
 from envpool.sandbox import Sandbox
@@ -108,7 +111,12 @@ class _Player:
     started: float
     clock: Callable[[], float]
     turns: list[Turn] = field(default_factory=list)
+    acted: list[Turn] = field(default_factory=list)  # the turns without the summaries
     recorded: tuple[Turn, ...] = ()
+    tokens: int = 0  # of the episode, each counted once
+    view: View = field(default_factory=View)
+    next_rewrite: int = 0
+    context: ContextPolicy = field(init=False)
     template: PromptTemplate = field(init=False)
     action: ActionFormat = field(init=False)
     template_tools: tuple[Mapping[str, Any], ...] = field(init=False)
@@ -117,6 +125,7 @@ class _Player:
         if self.config.prompt not in PROMPTS:
             raise ValueError(f"no such prompt {self.config.prompt!r}; known: {', '.join(PROMPTS)}")
         self.template = PROMPTS[self.config.prompt]
+        self.context = context_policy(self.config.context)
         self.action = action_format(self.config.action_format)
         self.template_tools = self.action.template_tools(tool_schemas(self.tools))
 
@@ -124,31 +133,91 @@ class _Player:
         """Turn after turn until something ends the episode."""
         config = self.config
         try:
-            shown = ShownContext(messages, self.chat.prompt_ids(messages, self.template_tools))
+            shown = ShownContext(self.chat, messages, self.template_tools)
         except EncodeError:
             return StopReason.ENCODE_ERROR
+        self.tokens = len(shown)
         if len(shown) > (config.max_prompt_tokens or config.context_tokens - 1):
             return StopReason.PROMPT_TOO_LONG
         for index in range(config.max_turns + config.grace_turns):
-            if (stop := used_up(config, len(shown), len(shown), self.time_left_s())) is not None:
+            if index and (wanted := self.context(self.view, index)) != self.view and index >= self.next_rewrite:
+                with contextlib.suppress(EncodeError):  # the history then stays as it is
+                    await self.rewrite(shown, wanted, on_turn)
+            if (stop := used_up(config, self.tokens, len(shown), self.time_left_s())) is not None:
                 return stop
-            before = self.recorded_turn(index, shown.added)
+            before = self.recorded_turn(shown.added, summary=False)
             played = await (self.new_turn(shown, index) if before is None else self.repeated(before, index))
             if played is None:
                 return StopReason.DEADLINE
             turn, stop, done = played
-            if before is None and on_turn is not None:
-                on_turn(index, turn)
-            self.turns.append(turn)
+            self.keep(turn, on_turn, new=before is None)
+            self.acted.append(turn)
             said, answer = self.exchange(turn, index)
             shown.said(said, turn.completion_ids)
-            if stop := stop or stop_after(config, self.turns, done, len(shown)):
+            self.tokens += len(turn.completion_ids)
+            if stop := stop or stop_after(config, self.acted, done, self.tokens):
                 return stop
             try:
-                shown.answered(answer, self.answer_ids(turn))
+                self.tokens += shown.answered(answer)
             except EncodeError:
                 return StopReason.ENCODE_ERROR
         return StopReason.MAX_TURNS
+
+    def keep(self, turn: Turn, on_turn: Callable[[int, Turn], None] | None, new: bool) -> None:
+        """Put a turn into the record; `on_turn` sees the new ones."""
+        if new and on_turn is not None:
+            on_turn(len(self.turns), turn)
+        self.turns.append(turn)
+
+    async def rewrite(self, shown: ShownContext, wanted: View, on_turn: Callable[[int, Turn], None] | None) -> None:
+        """Show the history as `wanted` from now on, summed up first where that needs a summary.
+
+        Without a summary all stays and is tried again `interval` turns later. Raises EncodeError before anything has changed.
+        """
+        interval = self.config.context.interval
+        self.next_rewrite = len(self.acted) + interval
+        if wanted.first == self.view.first:
+            shown.rewrite(wanted, interval)
+        else:
+            request = summary_request(self.view.first, wanted.first)
+            prompt, context = shown.asking(request)
+            summary = before = self.recorded_turn(context, summary=True)
+            if summary is None and len(self.turns) >= len(self.recorded):
+                summary = await self.new_summary((*shown.messages, request), prompt, context)
+            if summary is None:
+                return
+            wanted = replace(wanted, summaries=(*self.view.summaries, summary_text(summary.text)))
+            shown.rewrite(wanted, interval)
+            self.keep(summary, on_turn, new=before is None)
+            self.tokens += len(context) - len(shown.turns[-1].answer_ids) + len(summary.completion_ids)
+        self.view, self.next_rewrite = wanted, 0
+
+    async def new_summary(self, messages: tuple[Message, ...], prompt: IntArray, context: IntArray) -> Turn | None:
+        """A summary of old turns as a turn of the record; None when none came in time, or no words, or a call."""
+        limits = self.config.context
+        tokens_left = min(self.config.max_tokens - self.tokens, self.config.context_tokens - len(prompt), limits.summary_tokens)
+        if tokens_left < 1:
+            return None
+        asked = self.clock()
+        completion = await self.complete(messages, prompt, tokens_left, limits.summary_timeout_s)
+        if completion is None:
+            return None
+        text = self.chat.decode(completion.token_ids)
+        if not summary_text(text) or self.action.parse(text) is not None:
+            return None
+        return Turn(
+            context_ids=context,
+            completion_ids=completion.token_ids,
+            rollout_logprobs=completion.rollout_logprobs,
+            policy_versions=completion.policy_versions,
+            text=text,
+            action="",
+            observation="",
+            generate_s=self.clock() - asked,
+            tool_s=0.0,
+            summary=True,
+            train=limits.train_summary,
+        )
 
     def exchange(self, turn: Turn, index: int) -> tuple[Message, Message]:
         """What was said and answered, as messages."""
@@ -156,12 +225,18 @@ class _Player:
         said = self.action.assistant_message(turn.text, call_id)
         return said, Message("tool", turn.observation, tool_call_id=call_id if said.tool_calls else "")
 
-    def recorded_turn(self, index: int, context: IntArray) -> Turn | None:
-        """The turn of the broken try that stands here; None from the first on that does not fit what came before it."""
-        if index >= len(self.recorded) or not np.array_equal(self.recorded[index].context_ids, context):
-            self.recorded = self.recorded[:index]
+    def recorded_turn(self, context: IntArray, summary: bool) -> Turn | None:
+        """The turn of the broken try that stands here. From the first on that does not fit what came before it there are none;
+        a summary that the broken try did not get is not asked for again."""
+        index = len(self.turns)
+        if index >= len(self.recorded):
             return None
-        return self.recorded[index]
+        turn = self.recorded[index]
+        if turn.summary == summary and np.array_equal(turn.context_ids, context):
+            return turn
+        if turn.summary or not summary:
+            self.recorded = self.recorded[:index]
+        return None
 
     async def repeated(self, turn: Turn, index: int) -> tuple[Turn, StopReason | None, bool]:
         """A recorded turn, its action done again; what came of it is as in `new_turn`."""
@@ -174,7 +249,9 @@ class _Player:
         None when the episode's time ran out first.
         """
         asked = self.clock()
-        completion = await self.complete(shown, index)
+        tokens_left = min(self.config.max_tokens - self.tokens, self.config.context_tokens - len(shown))
+        max_tokens = min(self.config.max_tokens_per_turn, tokens_left)
+        completion = await self.complete(shown.messages, shown.prompt, max_tokens, self.time_left_s())
         if completion is None:
             return None
         generate_s = self.clock() - asked
@@ -191,23 +268,26 @@ class _Player:
             observation=observation.text,
             generate_s=generate_s,
             tool_s=self.clock() - acted,
+            restart=shown.restarted,
         )
         return turn, stop, observation.done
 
-    async def complete(self, shown: ShownContext, index: int) -> Completion | None:
-        """One completion; None when the episode's time ran out first. Raises PolicyError."""
-        tokens_left = min(self.config.max_tokens, self.config.context_tokens) - len(shown)
+    async def complete(
+        self, messages: tuple[Message, ...], prompt: IntArray, max_tokens: int, timeout_s: float
+    ) -> Completion | None:
+        """One completion; None when it did not come in `timeout_s` or the episode's time. Raises PolicyError."""
+        index = len(self.turns)
         request = GenerateRequest(
             session_id=session_id(self.problem.instance_id, self.sample_index, self.seed),
-            messages=shown.messages,
-            prompt_ids=shown.prompt,
-            max_tokens=min(self.config.max_tokens_per_turn, tokens_left),
+            messages=messages,
+            prompt_ids=prompt,
+            max_tokens=max_tokens,
             temperature=self.temperature,
             seed=turn_seed(self.seed, self.problem.instance_id, self.sample_index, index),
             tools=self.template_tools,
         )
         try:
-            async with asyncio.timeout(self.time_left_s()) as deadline:
+            async with asyncio.timeout(min(timeout_s, self.time_left_s())) as deadline:
                 completion = await self.generate(request)
         except TimeoutError:
             if deadline.expired():
@@ -220,7 +300,7 @@ class _Player:
         """The canonical action in a completion ("" when none was made), what came of it, and what in the completion ends the
         episode. Raises SandboxError."""
         parsed = self.action.parse(text)
-        if stop := stop_in_completion(self.config, self.turns, text, parsed is not None):
+        if stop := stop_in_completion(self.config, self.acted, text, parsed is not None):
             return "", Observation(""), stop
         if parsed is None:
             reason = self.action.why_unreadable(text)
@@ -237,13 +317,6 @@ class _Player:
             raise SandboxLostError(f"{call.name} did not return {TOOL_GRACE_S:g} s after its limit of {timeout_s:g} s") from error
         return render_action(call), self.with_budget(observation, index), None
 
-    def answer_ids(self, turn: Turn) -> IntArray:
-        """What is appended after a completion. A completion cut by its length gets the missing end-of-turn here, untrained."""
-        context = self.chat.observation_ids(turn.observation)
-        if len(turn.completion_ids) and turn.completion_ids[-1] == self.chat.end_of_turn_id:
-            return context
-        return np.concatenate([np.array([self.chat.end_of_turn_id], dtype=np.int32), context])
-
     def with_budget(self, observation: Observation, index: int) -> Observation:
         if not self.template.budget_line or observation.done:
             return observation
@@ -251,16 +324,3 @@ class _Player:
 
     def time_left_s(self) -> float:
         return self.config.episode_timeout_s - (self.clock() - self.started)
-
-
-def check_completion(completion: Completion, where: str) -> None:
-    """Raise PolicyError for what no working engine returns."""
-    ids, logprobs, versions = completion.token_ids, completion.rollout_logprobs, completion.policy_versions
-    shapes = {np.shape(ids), np.shape(logprobs), np.shape(versions)}
-    if len(shapes) != 1 or np.ndim(ids) != 1:
-        lengths = tuple(array.size for array in map(np.asarray, (ids, logprobs, versions)))
-        raise PolicyError(f"ids, log-probs and versions of a completion have different lengths {lengths}: {where}")
-    if completion.finish_reason == "abort":
-        raise PolicyError(f"the engine aborted {where}")
-    if len(ids) and int(ids.min()) < 0:
-        raise PolicyError(f"the engine returned token {int(ids.min())}: {where}")

@@ -62,3 +62,16 @@ class Generate(Protocol):
 
 class PolicyError(RuntimeError):
     """The engine or endpoint behind a policy failed; the episode is retried, then left out of its group."""
+
+
+def check_completion(completion: Completion, where: str) -> None:
+    """Raise PolicyError for what no working engine returns."""
+    ids, logprobs, versions = completion.token_ids, completion.rollout_logprobs, completion.policy_versions
+    shapes = {np.shape(ids), np.shape(logprobs), np.shape(versions)}
+    if len(shapes) != 1 or np.ndim(ids) != 1:
+        lengths = tuple(array.size for array in map(np.asarray, (ids, logprobs, versions)))
+        raise PolicyError(f"ids, log-probs and versions of a completion have different lengths {lengths}: {where}")
+    if completion.finish_reason == "abort":
+        raise PolicyError(f"the engine aborted {where}")
+    if len(ids) and int(ids.min()) < 0:
+        raise PolicyError(f"the engine returned token {int(ids.min())}: {where}")

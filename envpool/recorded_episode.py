@@ -62,10 +62,13 @@ class RecordedEpisode:
 
 
 def record_trajectory(trajectory: Trajectory, reward: float, tools: Sequence[Json] = ()) -> RecordedEpisode:
-    """Our own trajectory, tokens and log-probs included."""
+    """Our own trajectory, tokens and log-probs included; summaries of the history, which act on nothing, are no steps."""
     steps, context = [], 0
     for turn in trajectory.turns:
-        context += len(turn.context_ids)
+        shown = len(turn.context_ids) + (0 if turn.restart else context)
+        context = shown + len(turn.completion_ids)
+        if turn.summary:
+            continue
         parsed = parse_action(turn.text) if turn.action else None
         steps.append(
             RecordedStep(
@@ -74,13 +77,12 @@ def record_trajectory(trajectory: Trajectory, reward: float, tools: Sequence[Jso
                 observation=turn.observation,
                 generate_s=turn.generate_s,
                 tool_s=turn.tool_s,
-                prompt_tokens=context,
+                prompt_tokens=shown,
                 completion_tokens=len(turn.completion_ids),
                 completion_ids=tuple(turn.completion_ids.tolist()),
                 logprobs=tuple(turn.rollout_logprobs.tolist()),
             )
         )
-        context += len(turn.completion_ids)
     return RecordedEpisode(
         instance_id=trajectory.instance_id,
         model=trajectory.policy_name,

@@ -1,5 +1,6 @@
 """The record of one episode, token by token."""
 
+import itertools
 from dataclasses import dataclass
 from enum import Enum
 
@@ -48,9 +49,10 @@ class StopReason(Enum):
 class Turn:
     """One completion and what was appended to the context before it.
 
-    The model saw the concatenation of all earlier turns' `context_ids` and `completion_ids`, then this `context_ids`.
-    `action` is the parsed tool call as canonical XML ("" when none was found); `observation` is what the tool said
-    ("" after submit).
+    The model saw the `context_ids` and `completion_ids` of all turns from the last `restart` on, then this `context_ids`; at a
+    restart the history was rewritten, and `context_ids` is the whole prompt. `action` is the parsed tool call as canonical XML
+    ("" when none was found); `observation` is what the tool said ("" after submit). `summary`: the completion sums up old
+    turns for the model itself and acts on nothing. `train` False: no loss on the completion.
     """
 
     context_ids: IntArray
@@ -62,6 +64,9 @@ class Turn:
     observation: str
     generate_s: float
     tool_s: float
+    restart: bool = False
+    summary: bool = False
+    train: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,5 +83,17 @@ class Trajectory:
     seconds: float
 
     @property
+    def num_turns(self) -> int:
+        """Turns that acted; summaries are not counted."""
+        return sum(not turn.summary for turn in self.turns)
+
+    @property
+    def samples(self) -> tuple[tuple[Turn, ...], ...]:
+        """The turns that the model saw as one sequence: cut before every restart."""
+        starts = [0, *(index for index, turn in enumerate(self.turns) if turn.restart and index), len(self.turns)]
+        return tuple(self.turns[start:end] for start, end in itertools.pairwise(starts))
+
+    @property
     def num_tokens(self) -> int:
+        """Tokens of all samples together; what was shown again after a restart counts again."""
         return sum(len(turn.context_ids) + len(turn.completion_ids) for turn in self.turns)

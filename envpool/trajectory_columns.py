@@ -66,18 +66,20 @@ def read_scalars(path: Path, columns: Mapping[str, type]) -> Iterator[dict[str, 
 def read_texts(path: Path, keep: Callable[[str, int], bool]) -> Iterator[TrajectoryTexts]:
     """The texts of the trajectories for which `keep(instance_id, sample_index)` holds, in the order written.
 
-    Raises as `read_scalars` does.
+    Summaries of the history are left out: a text is the whole conversation. Raises as `read_scalars` does.
     """
     plain = ["instance_id", "sample_index", "policy_name", "prompt"]
     columns = [*plain, _TURN_PATH + "text", _TURN_PATH + "observation"]
     with open_trajectory_file(path) as file:
+        if any(field.name == "summary" for field in file.schema_arrow.field("turns").type.value_type):
+            columns.append(_TURN_PATH + "summary")
         try:
             for index in range(file.num_row_groups):
                 keys = file.read_row_group(index, columns=plain[:2]).to_pylist()
                 rows = [place for place, row in enumerate(keys) if keep(row["instance_id"], row["sample_index"])]
                 if rows:
                     for row in file.read_row_group(index, columns=columns).take(rows).to_pylist():
-                        turns = tuple(TurnTexts(**turn) for turn in row.pop("turns"))
+                        turns = tuple(TurnTexts(**turn) for turn in row.pop("turns") if not turn.pop("summary", False))
                         yield TrajectoryTexts(**row, turns=turns)
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             raise broken_file(path, error) from error

@@ -29,13 +29,16 @@ _ARRAYS: dict[str, Any] = {
     "rollout_logprobs": np.float32,
     "policy_versions": np.int32,
 }
-_TURN = pa.struct(
+_FLAGS = {"restart": False, "summary": False, "train": True}
+"""Flags of a turn, and what they are in files written before they existed."""
+_OLD_TURN = pa.struct(
     [
         *((name, pa.list_(pa.from_numpy_dtype(dtype))) for name, dtype in _ARRAYS.items()),
         *((name, pa.string()) for name in ("text", "action", "observation")),
         *((name, pa.float64()) for name in ("generate_s", "tool_s")),
     ]
 )
+_TURN = pa.struct([*_OLD_TURN, *(pa.field(name, pa.bool_()) for name in _FLAGS)])
 _COLUMNS: dict[str, Any] = {
     "instance_id": pa.string(),
     "sample_index": pa.int64(),
@@ -48,8 +51,8 @@ _COLUMNS: dict[str, Any] = {
 }
 _COUNTS = ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls", "num_history_reads")
 DERIVED = {name: pa.int64() for name in _COUNTS}
-"""Columns that follow from the turns. A missed call is a turn without a tool call, a repeated call one with several, a history
-read one that tries to look at the repository's history."""
+"""Columns that follow from the turns; summaries of the history are no turns, but their tokens count. A missed call is a turn
+without a tool call, a repeated call one with several, a history read one that tries to look at the repository's history."""
 _CALL_OPENS = re.compile(r"<function=[ \t\r\n\f]*[A-Za-z_]")
 
 
@@ -101,7 +104,7 @@ def open_trajectory_file(path: Path) -> Any:
     for name, expected in _COLUMNS.items():
         if name not in schema.names:
             raise TrajectoryFileError(f"{path} is no trajectory file: it has no column {name}")
-        if schema.field(name).type != expected:
+        if schema.field(name).type not in (expected, pa.list_(_OLD_TURN) if name == "turns" else expected):
             found = str(schema.field(name).type)[:60]
             raise TrajectoryFileError(f"{path} is no trajectory file: column {name} holds {found}, not {str(expected)[:60]}")
     return file
@@ -115,7 +118,7 @@ def broken_file(path: Path, error: Exception) -> TrajectoryFileError:
 
 
 def derived_counts(num_tokens: int, texts: Sequence[str], actions: Sequence[str]) -> dict[str, int]:
-    r"""The `DERIVED` columns of one trajectory.
+    r"""The `DERIVED` columns of one trajectory, from the texts and actions of its acting turns.
 
     >>> derived_counts(7, ["look", "<function=submit>\n</function>"], ["", "<function=submit>\n</function>"])
     {'num_turns': 2, 'num_tokens': 7, 'num_missed_calls': 1, 'num_repeated_calls': 0, 'num_history_reads': 0}
@@ -166,7 +169,11 @@ def _table(scored: Sequence[tuple[Trajectory, Mapping[str, Scalar]]], schema: An
     for name in ("instance_id", "sample_index", "policy_name", "prompt", "seconds"):
         columns[name] = [getattr(trajectory, name) for trajectory in trajectories]
     counts = [
-        derived_counts(one.num_tokens, [turn.text for turn in one.turns], [turn.action for turn in one.turns])
+        derived_counts(
+            one.num_tokens,
+            [turn.text for turn in one.turns if not turn.summary],
+            [turn.action for turn in one.turns if not turn.summary],
+        )
         for one in trajectories
     ]
     for name in DERIVED:
@@ -191,7 +198,11 @@ def _rows(table: Any) -> Iterator[tuple[Trajectory, dict[str, Scalar]]]:
     nested = table["turns"].combine_chunks()
     structs = nested.flatten()
     arrays = {name: _unnest(structs.field(name)) for name in _ARRAYS}
-    texts = {name: structs.field(name).to_pylist() for name in [field.name for field in _TURN][len(_ARRAYS) :]}
+    there = {field.name for field in structs.type}
+    texts: dict[str, list[Any]] = {
+        name: structs.field(name).to_pylist() if name in there else [_FLAGS[name]] * len(structs)
+        for name in [field.name for field in _TURN][len(_ARRAYS) :]
+    }
     plain = table.drop_columns(["turns"]).to_pylist()
     first = 0
     for row, length in zip(plain, nested.value_lengths().to_pylist(), strict=True):

@@ -70,6 +70,10 @@ def read_journal(path: Path, seed: int | None = None) -> Iterator[JournalEntry]:
                 yield entry
 
 
+_FLAGS = {"restart": False, "summary": False, "train": True}
+"""Fields of a turn that are written where they differ from these; lines of earlier versions lack them."""
+
+
 def _turn_record(turn: Turn) -> dict[str, Any]:
     return {
         "context_ids": np.ascontiguousarray(turn.context_ids, np.int32),
@@ -81,6 +85,7 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
         "observation": turn.observation,
         "generate_s": turn.generate_s,
         "tool_s": turn.tool_s,
+        **{name: value for name, usual in _FLAGS.items() if (value := getattr(turn, name)) is not usual},
     }
 
 
@@ -96,6 +101,7 @@ def _entry(record: dict[str, Any]) -> JournalEntry:
         observation=record["observation"],
         generate_s=record["generate_s"],
         tool_s=record["tool_s"],
+        **{name: bool(record.get(name, usual)) for name, usual in _FLAGS.items()},
     )
     return JournalEntry(record["instance_id"], record["sample_index"], record["turn_index"], turn, record.get("seed", 0))
 

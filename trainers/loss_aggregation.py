@@ -16,7 +16,8 @@ from trainers.train_sample import TrainSample
 
 @dataclass(frozen=True)
 class Aggregation:
-    """`token_weight(n, L_max)` and `normaliser(n)` of a sample with n > 0 trained tokens."""
+    """`token_weight(n, L_max)` and `normaliser(n)` of a trajectory with n > 0 trained tokens. A sample that holds m of them adds
+    m / n of the normaliser."""
 
     token_weight: Callable[[int, int], float]
     normaliser: Callable[[int], float]
@@ -44,13 +45,18 @@ def token_weights(spec: LossSpec, sample: TrainSample, whole_sequence: bool = Fa
     mask = sample.loss_mask != 0
     taught = mask & (sample.advantages != 0)
     on = (mask if taught.any() else taught) if whole_sequence else taught
-    num_trained = int(mask.sum())
-    if num_trained == 0:
+    if not mask.any():
         return np.zeros(len(mask), np.float32)
+    num_trained = sample.trajectory_tokens or sample.num_trained
     return (on * AGGREGATIONS[spec.aggregation].token_weight(num_trained, spec.max_response_tokens)).astype(np.float32)
 
 
 def sample_normaliser(spec: LossSpec, sample: TrainSample) -> float:
-    """What the sample adds to the normaliser: tokens of advantage 0 count, a sample without trained tokens does not."""
-    num_trained = int((sample.loss_mask != 0).sum())
-    return AGGREGATIONS[spec.aggregation].normaliser(num_trained) if num_trained else 0.0
+    """What the sample adds to the normaliser: tokens of advantage 0 count, a sample without trained tokens does not.
+
+    6 of a trajectory's 8 trained tokens, seq-mean-token-sum -> 0.75
+    """
+    if not sample.num_trained:
+        return 0.0
+    num_trained = sample.trajectory_tokens or sample.num_trained
+    return AGGREGATIONS[spec.aggregation].normaliser(num_trained) * (sample.num_trained / num_trained)

@@ -14,7 +14,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means over the graded episodes; without any, only the counts.
 
     `reward/mean` is over episodes that train, `rollout/resolved` over all that were graded. `rollout/zero_spread` is the share
-    of groups whose rewards are all equal. `stop/<reason>` are shares of the episodes. `rollout/lost` counts episodes that
+    of groups whose rewards are all equal. `rollout/samples`: sequences per episode (above 1 where
+    its history was rewritten). `stop/<reason>` are shares of the episodes. `rollout/lost` counts episodes that
     infrastructure broke, `rollout/masked` those that do not train. `rollout/history_reads` are commands per episode that look
     for the fix in the repository's history (which the sandbox does not have).
     """
@@ -34,7 +35,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics |= {
             "rollout/resolved": float(np.mean([member.resolved for member in members])),
             "rollout/zero_spread": float(np.mean([not has_spread(group) for group in groups])),
-            "rollout/turns": float(np.mean([len(trajectory.turns) for trajectory in trajectories])),
+            "rollout/turns": float(np.mean([trajectory.num_turns for trajectory in trajectories])),
+            "rollout/samples": float(np.mean([len(trajectory.samples) for trajectory in trajectories])),
             "rollout/tokens": float(np.mean([trajectory.num_tokens for trajectory in trajectories])),
             "rollout/completion_tokens": float(np.mean(written)),
             "rollout/empty_patch": float(np.mean([trajectory.patch.is_empty for trajectory in trajectories])),

@@ -1,9 +1,12 @@
 """From trajectories to samples: turns are concatenated as they were sampled, nothing is rendered or tokenised again."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from envpool.trajectory import Trajectory
+from envpool.trajectory import Trajectory, Turn
 from trainers.advantages import AdvantageFn
 from trainers.train_sample import TrainSample
 from verifier.reward import Group
@@ -12,8 +15,9 @@ CONTEXT_VERSION = -1
 """`policy_versions` of tokens that no policy sampled."""
 
 
-def sample_from_trajectory(trajectory: Trajectory, advantage: float, train: bool) -> TrainSample:
-    """The sample of a rollout: every sampled token carries `advantage`; `train` False gives an all-zero mask.
+def samples_from_trajectory(trajectory: Trajectory, advantage: float, train: bool) -> list[TrainSample]:
+    """The samples of a rollout, one per sequence that the model saw (one, unless its history was rewritten): every sampled token
+    carries `advantage` and is trained once; `train` False gives all-zero masks.
 
     Contexts 5 6 and 7 with completions 8 and 9 (log-probs -0.1 and -0.2), advantage 2:
 
@@ -22,36 +26,55 @@ def sample_from_trajectory(trajectory: Trajectory, advantage: float, train: bool
         rollout_logprobs  0  0  -0.1  0  -0.2
         advantages        0  0     2  0     2
 
-    Raises ValueError when a trained token has no log-prob (NaN: a scripted policy or an endpoint played).
+    What a later sequence shows again of an earlier one is context there. Raises ValueError when a trained token has no
+    log-prob (NaN: a scripted policy or an endpoint played).
     """
-    token_ids, sampled, logprobs, versions = _concatenate(trajectory)
-    mask = sampled if train else np.zeros_like(sampled)
-    if np.isnan(logprobs[mask == 1]).any():
-        raise ValueError(
-            f"{trajectory.instance_id} sample {trajectory.sample_index}: tokens without log-probs cannot train a policy "
-            f"(played by {trajectory.policy_name})"
-        )
+    parts = []
+    for turns in trajectory.samples:
+        token_ids, sampled, logprobs, versions = _concatenate(turns)
+        mask = sampled if train else np.zeros_like(sampled)
+        if np.isnan(logprobs[mask == 1]).any():
+            raise ValueError(
+                f"{trajectory.instance_id} sample {trajectory.sample_index}: tokens without log-probs cannot train a policy "
+                f"(played by {trajectory.policy_name})"
+            )
+        parts.append(_sample(trajectory, token_ids, mask, logprobs, mask * np.float32(advantage), versions))
+    return _of_one_trajectory(parts)
+
+
+def sft_samples(trajectory: Trajectory) -> list[TrainSample]:
+    """The samples of a demonstration: loss on what the teacher wrote, advantage 1; unknown log-probs become 0."""
+    parts = []
+    for turns in trajectory.samples:
+        token_ids, mask, logprobs, versions = _concatenate(turns)
+        parts.append(_sample(trajectory, token_ids, mask, np.nan_to_num(logprobs, nan=0.0), mask, versions))
+    return _of_one_trajectory(parts)
+
+
+def _sample(
+    trajectory: Trajectory,
+    token_ids: npt.NDArray[np.int32],
+    mask: npt.NDArray[np.int8],
+    logprobs: npt.NDArray[np.float32],
+    advantages: npt.NDArray,
+    versions: npt.NDArray[np.int32],
+) -> TrainSample:
     return TrainSample(
         token_ids=token_ids,
         loss_mask=mask,
         rollout_logprobs=np.where(mask == 1, logprobs, 0).astype(np.float32),
-        advantages=(mask * np.float32(advantage)).astype(np.float32),
+        advantages=advantages.astype(np.float32),
         policy_versions=versions,
         group=trajectory.instance_id,
     )
 
 
-def sft_sample(trajectory: Trajectory) -> TrainSample:
-    """The sample of a demonstration: loss on what the teacher wrote, advantage 1; unknown log-probs become 0."""
-    token_ids, mask, logprobs, versions = _concatenate(trajectory)
-    return TrainSample(
-        token_ids=token_ids,
-        loss_mask=mask,
-        rollout_logprobs=np.where(mask == 1, np.nan_to_num(logprobs, nan=0.0), 0).astype(np.float32),
-        advantages=mask.astype(np.float32),
-        policy_versions=versions,
-        group=trajectory.instance_id,
-    )
+def _of_one_trajectory(parts: list[TrainSample]) -> list[TrainSample]:
+    """The parts, each told how many tokens of the trajectory are trained; a whole trajectory needs no telling."""
+    if len(parts) == 1:
+        return parts
+    total = sum(part.num_trained for part in parts)
+    return [replace(part, trajectory_tokens=total) for part in parts]
 
 
 def prompt_completion_sample(prompt_ids: npt.ArrayLike, completion_ids: npt.ArrayLike, group: str) -> TrainSample:
@@ -71,30 +94,31 @@ def prompt_completion_sample(prompt_ids: npt.ArrayLike, completion_ids: npt.Arra
 def flatten_group(group: Group, advantage_fn: AdvantageFn) -> list[TrainSample]:
     """The samples of a group's members, in their order.
 
-    Lost episodes are nowhere. A member whose reward does not train keeps its place with an all-zero mask and advantage, and
-    its reward is not in the baseline of the others.
+    Lost episodes are nowhere. A member whose reward does not train keeps its place with all-zero masks and advantages, and
+    its reward is not in the baseline of the others. A member counts once in the baseline, however many samples it has.
     """
     trained = [member for member in group.members if member.reward.train]
     rewards_G = np.array([member.reward.value for member in trained], dtype=np.float64)
     advantages_G = iter(advantage_fn(rewards_G))
-    return [
-        sample_from_trajectory(member.trajectory, float(next(advantages_G)) if member.reward.train else 0.0, member.reward.train)
-        for member in group.members
-    ]
+    samples: list[TrainSample] = []
+    for member in group.members:
+        advantage = float(next(advantages_G)) if member.reward.train else 0.0
+        samples += samples_from_trajectory(member.trajectory, advantage, member.reward.train)
+    return samples
 
 
 def _concatenate(
-    trajectory: Trajectory,
+    turns: Sequence[Turn],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """token_ids, 1 on sampled tokens, log-probs (0 on context), versions (-1 on context)."""
+    """token_ids, 1 on sampled tokens that train, log-probs (0 on context), versions (-1 on context)."""
     ids: list[npt.NDArray] = [np.zeros(0)]
     mask: list[npt.NDArray] = [np.zeros(0)]
     logprobs: list[npt.NDArray] = [np.zeros(0)]
     versions: list[npt.NDArray] = [np.zeros(0)]
-    for turn in trajectory.turns:
+    for turn in turns:
         shown, wrote = len(turn.context_ids), len(turn.completion_ids)
         ids += [turn.context_ids, turn.completion_ids]
-        mask += [np.zeros(shown), np.ones(wrote)]
+        mask += [np.zeros(shown), np.full(wrote, turn.train)]
         logprobs += [np.zeros(shown), turn.rollout_logprobs]
         versions += [np.full(shown, CONTEXT_VERSION), turn.policy_versions]
     return (

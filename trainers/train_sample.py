@@ -12,7 +12,8 @@ class TrainSample:
 
     `loss_mask` is 1 on tokens the model sampled (assistant tokens with their end-of-turn token) and 0 elsewhere.
     `rollout_logprobs` and `advantages` are 0 where the mask is 0. `group` names the task, so that regrouping is never
-    positional.
+    positional. `trajectory_tokens`: trained tokens of the whole trajectory where it was cut into several samples, so that
+    cutting changes no weight; 0: this sample is the whole.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -21,6 +22,7 @@ class TrainSample:
     advantages: npt.NDArray[np.float32]
     policy_versions: npt.NDArray[np.int32]
     group: str
+    trajectory_tokens: int = 0
 
     def __post_init__(self) -> None:
         lengths = {
@@ -32,3 +34,8 @@ class TrainSample:
         }
         if len(lengths) != 1:
             raise ValueError(f"arrays of different lengths {sorted(lengths)} in a sample of {self.group}")
+
+    @property
+    def num_trained(self) -> int:
+        """Tokens with loss."""
+        return int((self.loss_mask != 0).sum())

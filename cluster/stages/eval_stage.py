@@ -31,7 +31,7 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
         "num_samples": config.num_candidates,
         "unplayed_tasks": len(groups) - len(played),
         "pass_at": pass_at_table(list(per_task.values()), config.num_candidates, config.num_bootstrap, config.seed),
-        "turns": float(np.mean([len(member.trajectory.turns) for group in played for member in group.members])),
+        "turns": float(np.mean([member.trajectory.num_turns for group in played for member in group.members])),
         "per_task": {name: float(np.mean(outcomes)) for name, outcomes in per_task.items()},
         **episode_counts(played),
     }

@@ -7,7 +7,7 @@ import orjson
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext
-from trainers.sample_building import sft_sample
+from trainers.sample_building import sft_samples
 from trainers.sft_loop import run_sft, sft_data, steps_of
 from trainers.train_sample import TrainSample
 
@@ -16,10 +16,11 @@ def curated_samples(context: StageContext) -> list[TrainSample]:
     """The token sequences of the trajectories that curation kept."""
     chosen = {tuple(pair) for pair in orjson.loads((context.folder.root / "curated.json").read_bytes())}
     return [
-        sft_sample(member.trajectory)
+        sample
         for group in read_groups(context.folder.root / "trajectories" / "rollout")
         for member in group.members
         if (member.trajectory.instance_id, member.trajectory.sample_index) in chosen
+        for sample in sft_samples(member.trajectory)
     ]
 
 

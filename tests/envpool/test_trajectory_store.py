@@ -1,12 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpool.patch import Patch
 from envpool.trajectory import StopReason, Trajectory, Turn
+from envpool.trajectory_columns import read_scalars, read_texts
 from envpool.trajectory_store import ROWS_PER_GROUP, Scalar, read_trajectories, write_trajectories
 from envpool.turn_journal import TurnJournal, read_journal
 
@@ -37,7 +41,7 @@ def assert_same_turn(one: Turn, other: Turn) -> None:
         left, right = getattr(one, name), getattr(other, name)
         assert left.dtype == right.dtype
         assert left.tobytes() == right.tobytes()
-    for name in ("text", "action", "observation", "generate_s", "tool_s"):
+    for name in ("text", "action", "observation", "generate_s", "tool_s", "restart", "summary", "train"):
         assert getattr(one, name) == getattr(other, name)
 
 
@@ -160,3 +164,36 @@ def test_a_broken_line_elsewhere_is_named(tmp_path: Path) -> None:
     path.write_bytes(b'{"instance_id": 1}\n')
     with pytest.raises(ValueError, match=r"turns.jsonl, line 1: not a journalled turn"):
         list(read_journal(path))
+
+
+def test_files_and_journals_from_before_history_could_be_rewritten_are_read(tmp_path: Path) -> None:
+    written = trajectory(0, turn(3, 2), turn(4, 5))
+    path, old = tmp_path / "new.parquet", tmp_path / "old.parquet"
+    write_trajectories(path, [(written, {})])
+    table = pq.read_table(path)
+    turns = table["turns"].combine_chunks()
+    names = [field.name for field in turns.type.value_type if field.name not in ("restart", "summary", "train")]
+    structs = pa.StructArray.from_arrays([turns.flatten().field(name) for name in names], names)
+    place = table.column_names.index("turns")
+    pq.write_table(table.set_column(place, "turns", pa.ListArray.from_arrays(turns.offsets, structs)), old)
+    ((read, _),) = read_trajectories(old)
+    assert_same(read, written)
+    assert [len(one.turns) for one in read_texts(old, lambda *_: True)] == [2]
+    with TurnJournal(tmp_path / "journal.jsonl") as journal:
+        journal.append("a", 0, 0, written.turns[0])
+    assert b"restart" not in (tmp_path / "journal.jsonl").read_bytes()
+    (entry,) = read_journal(tmp_path / "journal.jsonl")
+    assert_same_turn(entry.turn, written.turns[0])
+
+
+def test_summaries_are_no_turns_of_the_counts_and_no_texts(tmp_path: Path) -> None:
+    summary = replace(turn(2, 3, "Progress: none."), action="", summary=True, train=False)
+    written = trajectory(0, turn(3, 2), summary, replace(turn(4, 5), restart=True))
+    path = tmp_path / "one.parquet"
+    write_trajectories(path, [(written, {})])
+    ((read, _),) = read_trajectories(path)
+    assert_same(read, written)
+    (row,) = read_scalars(path, {"num_turns": int, "num_missed_calls": int, "num_tokens": int})
+    assert row == {"num_turns": 2, "num_missed_calls": 0, "num_tokens": 19}
+    (texts,) = read_texts(path, lambda *_: True)
+    assert [one.text for one in texts.turns] == ["x", "x"]

@@ -5,14 +5,14 @@ import pytest
 
 from tests.trainers.training_doubles import make_group, make_trajectory, make_turn
 from trainers.advantages import ADVANTAGES
-from trainers.sample_building import flatten_group, prompt_completion_sample, sample_from_trajectory, sft_sample
+from trainers.sample_building import flatten_group, prompt_completion_sample, samples_from_trajectory, sft_samples
 
 TURNS = [make_turn([5, 6], [8], [-0.1], version=3), make_turn([7], [9], [-0.2], version=4)]
 NAN = float("nan")
 
 
 def test_turns_are_concatenated_as_sampled() -> None:
-    sample = sample_from_trajectory(make_trajectory(TURNS), advantage=2.0, train=True)
+    (sample,) = samples_from_trajectory(make_trajectory(TURNS), advantage=2.0, train=True)
     assert sample.token_ids.tolist() == [5, 6, 8, 7, 9]
     assert sample.loss_mask.tolist() == [0, 0, 1, 0, 1]
     assert sample.rollout_logprobs.tolist() == pytest.approx([0, 0, -0.1, 0, -0.2])
@@ -25,17 +25,17 @@ def test_turns_are_concatenated_as_sampled() -> None:
 
 
 def test_a_trajectory_that_does_not_train_is_all_masked() -> None:
-    sample = sample_from_trajectory(make_trajectory([make_turn([5], [8], [NAN])]), advantage=2.0, train=False)
+    (sample,) = samples_from_trajectory(make_trajectory([make_turn([5], [8], [NAN])]), advantage=2.0, train=False)
     assert (sample.loss_mask.any(), sample.advantages.any(), sample.rollout_logprobs.any()) == (False, False, False)
 
 
 def test_rl_refuses_tokens_without_logprobs() -> None:
     with pytest.raises(ValueError, match="task sample 7: tokens without log-probs"):
-        sample_from_trajectory(make_trajectory([make_turn([5], [8, 9], [-0.1, NAN])], sample_index=7), 1.0, True)
+        samples_from_trajectory(make_trajectory([make_turn([5], [8, 9], [-0.1, NAN])], sample_index=7), 1.0, True)
 
 
 def test_sft_takes_a_teacher_without_logprobs() -> None:
-    sample = sft_sample(make_trajectory([make_turn([5], [8, 9], [NAN, NAN])]))
+    (sample,) = sft_samples(make_trajectory([make_turn([5], [8, 9], [NAN, NAN])]))
     assert sample.rollout_logprobs.tolist() == [0, 0, 0]
     assert sample.loss_mask.tolist() == [0, 1, 1]
     assert sample.advantages.tolist() == [0, 1, 1]
@@ -47,7 +47,8 @@ def test_prompt_and_completion() -> None:
 
 
 def test_an_episode_without_turns_gives_an_empty_sample() -> None:
-    assert len(sample_from_trajectory(make_trajectory([]), 1.0, True).token_ids) == 0
+    (sample,) = samples_from_trajectory(make_trajectory([]), 1.0, True)
+    assert len(sample.token_ids) == 0
 
 
 def advantages_of(samples: list) -> list[float]:
