@@ -195,17 +195,37 @@ def curate(
 
 
 @app.command()
-def view(run: Run, trajectory: Instance = "") -> None:
-    """Results of a run, or the trajectories of one task, in the terminal."""
-    from cluster.run_folder import RunFolder, RunFolderError
-    from cluster.run_view import show_run, show_trajectories
+def view(
+    run: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs")],
+    text: Annotated[bool, typer.Option("--text", help="In the terminal: the results, or one task's trajectories.")] = False,
+    trajectory: Instance = "",
+    export_to: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE.html", help="Write one file that needs no server.", show_default=False),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; any but loopback asks for the token in the link.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.")] = 8765,
+) -> None:
+    """A run in the browser: groups side by side, turns, tokens, patches, tests, timelines, curves; search and filters.
+
+    swe-master view runs/demo-20260101-120000
+
+    swe-master view runs/demo-20260101-120000 --export demo.html
+
+    swe-master view runs/demo-20260101-120000 --text --trajectory django__django-11099
+    """
+    from cluster.run_folder import RunFolderError
+    from cluster.run_view import export_view, serve_view, show_text
 
     try:
-        folder = RunFolder.open(run)
-        if trajectory:
-            show_trajectories(folder, trajectory)
+        if text or trajectory:
+            show_text(run, trajectory)
+        elif export_to is not None:
+            export_view(run, export_to)
         else:
-            show_run(folder)
+            serve_view(run, host, port)
     except (RunFolderError, OSError, ValueError) as error:
         fail(str(error))
 

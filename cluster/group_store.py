@@ -37,11 +37,15 @@ class GroupStoreError(ValueError):
 
 @dataclass(frozen=True)
 class ShardLine:
-    """One group of a shard: how many of the shard's rows are its members, and which episodes were lost."""
+    """One group of a shard: how many of the shard's rows are its members, and which episodes were lost.
+
+    `step` is the training step that used the group, counted from 1 as in metrics.jsonl; 0 outside training.
+    """
 
     instance_id: str
     members: int
     lost: tuple[LostEpisode, ...]
+    step: int = 0
 
 
 class GroupStore:
@@ -50,7 +54,7 @@ class GroupStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._buffer: list[Group] = []
+        self._buffer: list[tuple[Group, int]] = []
         self._next = 1 + max((int(path.stem.split("_")[1]) for path in folder.glob("lost_*.jsonl")), default=-1)
 
     def __enter__(self) -> "GroupStore":
@@ -59,8 +63,9 @@ class GroupStore:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def add(self, group: Group) -> None:
-        self._buffer.append(group)
+    def add(self, group: Group, step: int = 0) -> None:
+        """`step` is the training step that used the group, from 1; 0 outside training."""
+        self._buffer.append((group, step))
         if len(self._buffer) >= GROUPS_PER_SHARD:
             self.flush()
 
@@ -68,18 +73,18 @@ class GroupStore:
         """Write what is buffered as one shard. The lost file comes last and marks the shard complete."""
         if not self._buffer:
             return
-        rows = [(member.trajectory, score_columns(member)) for group in self._buffer for member in group.members]
+        rows = [(member.trajectory, score_columns(member)) for group, _ in self._buffer for member in group.members]
         write_trajectories(self._folder / f"shard_{self._next:05d}.parquet", rows)
-        lines = [orjson.dumps(group_line(group)) for group in self._buffer]
+        lines = [orjson.dumps(group_line(group, step)) for group, step in self._buffer]
         (self._folder / f"lost_{self._next:05d}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
         self._next += 1
         self._buffer.clear()
 
 
-def group_line(group: Group) -> dict[str, object]:
-    """What a shard cannot say: how many of its rows are this group's, and which episodes were lost."""
+def group_line(group: Group, step: int) -> dict[str, object]:
+    """What a shard cannot say: how many of its rows are this group's, which episodes were lost, and when it trained."""
     lost = [[episode.sample_index, episode.error] for episode in group.lost]
-    return {"instance_id": group.instance_id, "members": len(group.members), "lost": lost}
+    return {"instance_id": group.instance_id, "members": len(group.members), "lost": lost, "step": step}
 
 
 def read_groups(folder: Path) -> Iterator[Group]:
@@ -145,7 +150,7 @@ def read_shard_lines(path: Path) -> list[ShardLine]:
         try:
             row = orjson.loads(text)
             lost = tuple(LostEpisode(index, error) for index, error in row["lost"])
-            lines.append(ShardLine(row["instance_id"], int(row["members"]), lost))
+            lines.append(ShardLine(row["instance_id"], int(row["members"]), lost, int(row.get("step", 0))))
         except (KeyError, TypeError, ValueError) as error:
             raise GroupStoreError(f"{path}: line {number} does not describe a group ({error})") from error
     return lines

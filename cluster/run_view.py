@@ -1,4 +1,6 @@
-"""A run in the terminal: its results, or the trajectories of one task."""
+"""What `swe-master view` shows: the web viewer, one exported file, or a run in the terminal."""
+
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.panel import Panel
@@ -20,6 +22,39 @@ def results_table(folder: RunFolder) -> RenderableType:
     times = ", ".join(f"{name} {record['seconds']:.0f}" for name, record in records.items())
     table.caption = f"seconds: {times}"
     return table
+
+
+def serve_view(path: Path, host: str, port: int) -> None:
+    """Serve until Ctrl-C. A port that is taken is replaced by a free one, and said. Raises RunFolderError, OSError."""
+    from cluster.viewer.viewer_answers import RunLibrary
+    from cluster.viewer.web_server import open_server
+
+    server, moved = open_server(RunLibrary(path), host, port)
+    if moved:
+        print(f"port {port} is taken; using another")
+    print(f"{path}: {server.link}  (Ctrl-C ends it)", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.server_close()
+
+
+def export_view(path: Path, to: Path) -> None:
+    """Write the run as one HTML file and say what is in it. Raises RunFolderError, OSError."""
+    from cluster.viewer.html_export import export_html
+
+    print(export_html(path, to))
+
+
+def show_text(path: Path, instance_id: str) -> None:
+    """In the terminal: a run's results, or every stored episode of a task. Raises RunFolderError, ValueError."""
+    folder = RunFolder.open(path)
+    if instance_id:
+        show_trajectories(folder, instance_id)
+    else:
+        show_run(folder)
 
 
 def show_run(folder: RunFolder) -> None:
