@@ -59,3 +59,5 @@ class GRPOConfig:
     """A step whose rollouts are not there by then trains with those that are."""
     checkpoint_every: int = 5
     """Steps between checkpoints."""
+    store_policy_logprobs: bool = False
+    """Keep the learner's log-probs for the viewer also with ratio_to=rollout (one more forward pass a step)."""

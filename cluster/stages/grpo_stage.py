@@ -8,6 +8,7 @@ from cluster.episode_playing import task_seed
 from cluster.group_store import GroupStore
 from cluster.learner_run import TrainingRun
 from cluster.outcome_log import OutcomeLog
+from cluster.policy_logprobs import LogprobRecorder
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
 from envpool.task import Task
@@ -45,6 +46,7 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
     for line in objective_text(context.config).splitlines():
         logger.info("objective: %s", line)
 
+    learner = LogprobRecorder(run, config.store_policy_logprobs)
     store = GroupStore(context.folder.root / "trajectories" / "grpo")
     outcomes = OutcomeLog(context.folder.root / "logs" / "grpo_outcomes.jsonl", run.start_step)
     plan = StepPlan(config, context.config.verifier, [task.instance_id for task in tasks], context.config.seed, outcomes.before)
@@ -53,14 +55,15 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
         log(step, {**metrics, **rollout_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
         outcomes.add(step - 1, groups)
         for group in groups:
-            store.add(group)
+            store.add(group, step)
         store.flush()
+        learner.write(context.folder.root, step, groups)
 
     await run_grpo(
         config,
         plan.tasks,
         TaskRollouts(context, tasks),
-        run,
+        learner,
         run.start_step,
         on_step,
         asyncio.Event(),

@@ -49,7 +49,7 @@ def test_pages_answers_and_search(tmp_path: Path) -> None:
         assert lines[-1]["searched"] == 6
         only = [json.loads(line) for line in get(server, "/api/search/run?q=beta&stages=rollout")[2].splitlines()]
         assert (only[-1]["searched"], only[-1]["hits"]) == (3, 0)
-        status, headers, _ = get(server, "/api/index/run", **{"Accept-Encoding": "gzip"})
+        status, headers, _ = get(server, "/static/viewer.css", **{"Accept-Encoding": "gzip"})
         assert (status, headers.get("Content-Encoding")) == (200, "gzip")
 
 

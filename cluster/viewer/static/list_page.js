@@ -19,7 +19,7 @@ V.rowCells = function (table, at, hit) {
     V.h("span.chip", null, table.name("stage", at) + (r.step[at] ? ` · ${r.step[at]}` : "")),
     V.h("span.n", null, V.num(r.reward[at])), V.advantageBar(r.advantage[at]), V.h("span.n.adv-n", null, V.signed(r.advantage[at])),
     V.h("span.n", null, V.num(r.num_turns[at])), V.h("span.n", null, V.num(r.num_tokens[at])), V.h("span.n", null, V.secs(r.seconds[at])),
-    V.h(`span.stop.${table.name("stop", at) === "submitted" ? "plain" : "odd"}`, null, table.name("stop", at).replace("_", " ")),
+    V.h(`span.stop.${table.name("stop", at) === "submitted" ? "plain" : "odd"}`, null, table.name("stop", at).replaceAll("_", " ")),
     hit && V.h("span.snippet", null, V.h("span.where", null, hit.turn >= 0 ? `turn ${hit.turn + 1} · ${hit.field === "text" ? "agent" : "tool"}` : hit.field.replace("_text", "")), " …", V.visible(hit.before), V.h("mark", null, V.visible(hit.match)), V.visible(hit.after), "… ", hit.count > 1 && V.h("span.quiet", null, `${hit.count} places`)));
 };
 
@@ -80,7 +80,7 @@ V.fillFacets = function (box, table, params, change) {
     const names = [...counts.keys()].sort(kind === "step" ? (a, b) => a - b : kind === "stage" ? () => 0 : (a, b) => counts.get(b) - counts.get(a) || a.localeCompare(b));
     const toggle = (name) => change((p) => { const next = V.values(p, kind); next.has(name) ? next.delete(name) : next.add(name); p.delete(kind); next.forEach((one) => p.append(kind, one)); });
     return V.h("section", { "data-facet": kind }, V.h("h3", null, V.LABELS[kind], chosen.size > 0 && V.h("button.clear", { title: "Clear", on: { click: () => change((p) => p.delete(kind)) } }, "clear")),
-      V.h(kind === "step" ? "div.options.steps" : "div.options", null, names.map((name) => V.h(chosen.has(name) ? "button.option.on" : "button.option", { "aria-pressed": chosen.has(name) ? "true" : "false", "data-value": name, on: { click: () => toggle(name) } }, V.h("span.label", null, V.visible(name).replace("_", " ")), V.h("span.n", null, V.num(counts.get(name)))))));
+      V.h(kind === "step" ? "div.options.steps" : "div.options", null, names.map((name) => V.h(chosen.has(name) ? "button.option.on" : "button.option", { "aria-pressed": chosen.has(name) ? "true" : "false", "data-value": name, on: { click: () => toggle(name) } }, V.h("span.label", null, V.visible(name).replaceAll("_", " ")), V.h("span.n", null, V.num(counts.get(name)))))));
   });
   sections.splice(2, 0, V.rewardFacet(table, params, change));
   const instance = params.get("instance");

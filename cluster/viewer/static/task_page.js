@@ -44,7 +44,7 @@ V.pages.task = async function (app, { run, words }) {
   const groups = table.groups.instance.flatMap((code, group) => table.instances[code] === instance ? [group] : []), r = table.rows;
   const tests = (kind) => task[kind]?.length ? V.h("details", { open: task[kind].length < 12 }, V.h("summary", null, `${task[kind].length} ${kind.replaceAll("_", " ")}`), V.h("ul.names", null, task[kind].map((name) => V.h("li", null, V.h("code", null, V.visible(name)))))) : null;
   V.fill(app.main, V.h("div.page", null, V.h("div.titleline", null, V.h("h1", null, V.visible(instance)), V.h("a.button", { href: V.link([run, "trajectories"], { instance }) }, "Its trajectories")),
-    task.failed && V.h("p.warn", null, task.failed), V.h("div.chips", null, ["repo", "source", "split", "language", "licence", "difficulty", "resolution", "log_parser"].filter((key) => task[key]).map((key) => V.h("span.chip", null, `${key.replace("_", " ")} ${V.visible(task[key])}`))),
+    task.failed && V.h("p.warn", null, task.failed), V.h("div.chips", null, ["repo", "source", "split", "language", "licence", "difficulty", "resolution", "log_parser"].filter((key) => task[key]).map((key) => V.h("span.chip", null, `${key.replaceAll("_", " ")} ${V.visible(task[key])}`))),
     V.h("h2", null, "Groups"), V.h("div.grouplist", null, groups.map((group) => {
       const at = Array.from({ length: table.groups.members[group] }, (_, i) => table.groups.first[group] + i);
       return V.h("a.card", { href: V.link([run, "g", ...table.groupId(group).split("/")]) }, V.h("b", null, table.stages[table.groups.stage[group]] + (table.groups.step[group] ? ` · step ${table.groups.step[group]}` : "")), V.h("span.dots", null, at.map((i) => V.outcome(r.resolved[i]))));
