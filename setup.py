@@ -60,6 +60,7 @@ setup(
             "pytest-timeout>=2.4",
             "ruff>=0.17",
             "types-PyYAML",
+            "websockets>=15",
         ],
     },
     entry_points={"console_scripts": ["swe-master = cluster.cli:main"]},

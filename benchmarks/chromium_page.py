@@ -80,7 +80,7 @@ class ChromiumPage:
                 found = self.value(script)
             except ChromiumError:  # the page is being replaced
                 found = None
-            if found:
+            if found not in (None, False, 0, ""):  # an element comes as {}
                 return found
             if time.monotonic() > ends:
                 raise ChromiumError(f"not true within {timeout_s:g} s: {script[:200]}; errors: {self.errors[-3:]}")

@@ -51,9 +51,9 @@ V.longBox = function (cls, nodes, length) {
   return V.h("div", null, box, button);
 };
 V.callBox = function (turn, query) {
-  const call = V.toolCall(turn.action || ""), at = turn.text.indexOf("<function=");
+  const call = V.toolCall(turn.action || ""), at = turn.text.search(/<function=|<tool_call>/);
   if (!call || at < 0) return [V.longBox("say", V.marked(turn.text, query), turn.text.length), !turn.action && V.h("p.warn.small", null, "no tool call was found in this turn")];
-  const thought = turn.text.slice(0, at).trim(), end = turn.text.indexOf("</function>", at), after = end < 0 ? "" : turn.text.slice(end + 11).trim();
+  const thought = turn.text.slice(0, at).trim(), end = turn.text.slice(at).match(/<\/(function|tool_call)>/), after = end ? turn.text.slice(at + end.index + end[0].length).trim() : "";
   return [thought && V.longBox("say", V.marked(thought, query), thought.length),
     V.h("div.call", null, V.h("b.fn", null, V.visible(call.name)), call.parameters.map(([key, value]) => V.h("div.arg", null, V.h("span.key-name", null, V.visible(key)), V.longBox("value", V.marked(value, query), value.length)))),
     after && V.longBox("say.after", V.marked(after, query), after.length)];
