@@ -1,25 +1,33 @@
-"""Tokens per second of pre-tokenising, and that time grows linearly with the turns of a conversation.
+"""Tokens per second of pre-tokenising, against the tokenizers library alone, and that time grows linearly with the turns.
 
     python -m benchmarks.pretokenise_speed --processes 2
 
-Text is Python's own standard library; the tokenizer is a byte-level BPE of 50,000 words trained on it here, with Qwen's chat
-markers. A turn is 1,000 characters of an assistant and 2,200 of an observation.
+The tokenizer is a byte-level BPE of 50,000 words with Qwen's split and chat markers, trained here on the standard library. The
+conversations are made of the sources of all installed packages, in a shuffled order of files, and no stretch of text is used
+twice; with --recorded FOLDER the recorded conversations (JSONL) are encoded too, each once and with nothing remembered. A
+turn is 1,000 characters of an assistant and 2,200 of an observation, as in SWE-Master's samples.
 """
 
 import argparse
+import json
+import os
+import random
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from envpool.piece_encoder import PATTERNS, fast_encoder
 from envpool.policy import Message
 from trainers.pretokenise import pretokenise
 
 MARKERS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-SPLIT = Regex(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 TURNS = (25, 50, 100, 200)
+TURN_CHARACTERS = 3200
 
 
 def library_text(num_bytes: int) -> str:
@@ -33,11 +41,27 @@ def library_text(num_bytes: int) -> str:
     return "\n".join(parts)
 
 
+def package_text(num_characters: int) -> str:
+    """Sources and documents of the installed packages, in a shuffled order of files (seeded); at most 200 KB of each file."""
+    root = Path(sysconfig.get_paths()["purelib"])
+    paths = sorted(path for end in ("py", "pyi", "md", "txt", "json", "h") for path in root.rglob(f"*.{end}"))
+    random.Random(0).shuffle(paths)
+    parts: list[str] = []
+    size = 0
+    for path in paths:
+        parts.append(path.read_text(encoding="utf-8", errors="ignore")[:200_000])
+        size += len(parts[-1])
+        if size >= num_characters:
+            return "\n".join(parts)
+    raise SystemExit(f"the installed packages hold {size:,} characters of text, {num_characters:,} are needed: lower --turns")
+
+
 def train_tokenizer(folder: Path, text: str) -> None:
     """Write tokenizer.json: pieces are split as Qwen splits them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(SPLIT, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        pre_tokenizers.Split(Regex(next(iter(PATTERNS))), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -47,43 +71,91 @@ def train_tokenizer(folder: Path, text: str) -> None:
 
 
 def conversations(text: str, count: int, turns: int) -> list[tuple[str, list[Message]]]:
-    """`count` conversations of `turns` turns, each of other text as long as there is some."""
+    """`count` conversations of `turns` turns; all begin with one system message, as an agent's do, and share nothing else."""
     found = []
-    place = 0
     for index in range(count):
-        messages = [Message("system", text[:6000]), Message("user", text[6000:9000])]
-        for _ in range(turns):
-            if place + 3200 > len(text):
-                place = 0
-            messages += [
-                Message("assistant", text[place : place + 1000]),
-                Message("tool", text[place + 1000 : place + 3200]),
-            ]
-            place += 3200
+        messages = [Message("system", text[:6000])]
+        for turn in range(turns):
+            place = 6000 + (index * turns + turn) * TURN_CHARACTERS
+            middle, end = place + 1000, place + TURN_CHARACTERS
+            messages += [Message("user" if turn == 0 else "tool", text[middle:end]), Message("assistant", text[place:middle])]
         found.append((f"task {index}", messages))
     return found
 
 
+def strings_in(value: Any) -> Iterator[str]:
+    """Every string in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(part)
+
+
+def recorded_texts(folder: Path) -> list[str]:
+    """Every distinct string of the JSONL files in a folder."""
+    rows = [json.loads(line) for path in sorted(folder.rglob("*.jsonl")) for line in path.read_text().splitlines()]
+    return list(dict.fromkeys(text for row in rows for text in strings_in(row)))
+
+
+def against_the_library(tokenizer_file: Path, texts: list[str]) -> dict[str, Any]:
+    """One process, CPU seconds, nothing remembered at the start; raises SystemExit when an id differs."""
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer.encode_special_tokens = True
+    encode = fast_encoder(tokenizer)
+    assert encode is not None
+    began = time.process_time()
+    ours = [encode(text) for text in texts]
+    middle = time.process_time()
+    library = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    end = time.process_time()
+    if ours != library:
+        raise SystemExit("the fast encoder differs from the library")
+    count = sum(map(len, ours))
+    return {
+        "texts": len(texts), "tokens": count, "tokens_per_cpu_s": round(count / (middle - began)),
+        "library_tokens_per_cpu_s": round(count / (end - middle)), "equal": True,
+    }  # fmt: skip
+
+
+def table_row(folder: Path, text: str, turns: int, total_turns: int, processes: int) -> dict[str, Any]:
+    """Wall seconds of pre-tokenising, processes' start included."""
+    talks = conversations(text, total_turns // turns, turns)
+    began = time.perf_counter()
+    tokens = sum(len(sample.token_ids) for sample in pretokenise(folder, talks, processes))
+    took = time.perf_counter() - began
+    return {
+        "turns": turns, "conversations": len(talks), "tokens": tokens, "seconds": round(took, 2),
+        "tokens_per_s": round(tokens / took), "microseconds_per_turn": round(took / total_turns * 1e6),
+    }  # fmt: skip
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--megabytes", type=int, default=12)
+    parser.add_argument("--turns", type=int, default=16_000, help="turns in each row of the table (800 tokens each)")
+    parser.add_argument("--recorded", type=Path, default=None, help="folder of recorded conversations")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object at the end")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text = library_text(arguments.megabytes << 20)
-        train_tokenizer(folder, text[: 6 << 20])
-        print(f"{len(text):,} characters; turns, conversations, tokens, seconds, tokens/s, microseconds per turn")
-        for turns in TURNS:
-            talks = conversations(text, 3200 // turns, turns)
-            began = time.perf_counter()
-            tokens = sum(len(sample.token_ids) for sample in pretokenise(folder, talks, arguments.processes))
-            took = time.perf_counter() - began
-            speed = tokens / took
-            print(f"{turns:5d} {len(talks):5d} {tokens:11,d} {took:7.2f} {speed:11,.0f} {took / 3200 * 1e6:9.0f}", flush=True)
-        print(
-            f"12,567 trajectories of 40,000 tokens at the last speed: {12_567 * 40_000 / speed / 60:.1f} minutes (extrapolated)"
-        )
+        train_tokenizer(folder, library_text(6 << 20))
+        text = package_text(6000 + arguments.turns * TURN_CHARACTERS)
+        result: dict[str, Any] = {"processes": arguments.processes, "load_1_min": os.getloadavg()[0]}
+        parts = [text[place : place + 2200] for place in range(0, 8 << 20, 2200)]
+        result["against_library"] = {"packages": against_the_library(folder / "tokenizer.json", parts)}
+        if arguments.recorded:
+            texts = recorded_texts(arguments.recorded)
+            result["against_library"]["recorded"] = against_the_library(folder / "tokenizer.json", texts)
+        result["table"] = [table_row(folder, text, turns, arguments.turns, arguments.processes) for turns in TURNS]
+    for what, row in result["against_library"].items():
+        print(f"{what}: {row}")
+    for row in result["table"]:
+        print("  ".join(f"{key} {value:,}" for key, value in row.items()))
+    slowest = min(row["tokens_per_s"] for row in result["table"])
+    print(f"12,567 trajectories of 40,000 tokens at the slowest row's speed: {12_567 * 40_000 / slowest / 60:.1f} minutes")
+    if arguments.json:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

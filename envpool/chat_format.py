@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from envpool.chat_layout import END_OF_TEXT, IM_END, IM_START, PLAIN, Block, ChatLayout, blocks, opening_blocks, said
 from envpool.chat_template import layout_of, read_template
+from envpool.piece_encoder import fast_encoder
 from envpool.policy import IntArray, Message
 
 _BEFORE_MARKER = re.compile(r"(?<=<)(?=\|(?:im_start|im_end|endoftext)\|>)")
@@ -46,6 +47,7 @@ class ChatFormat:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._encode_plain = fast_encoder(self._tokenizer) or self._encode_by_library
         self._start, self.end_of_turn_id, self.pad_id = (token for token in ids.values() if token is not None)
         self._newline = self._encode("\n")
         self.newline_length = len(self._newline)
@@ -103,9 +105,13 @@ class ChatFormat:
         ids: list[int] = []
         for piece in _BEFORE_MARKER.split(text):
             try:
-                ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
+                ids += self._encode_plain(piece)
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise EncodeError(f"the tokenizer cannot encode {piece[:80]!r}: {error}") from error
+        return ids
+
+    def _encode_by_library(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
 

@@ -1,11 +1,13 @@
 """Conversations to samples, each message encoded once: time grows with the text, not with the square of the turns."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from envpool.chat_format import ChatFormat, load_chat_format
 from envpool.policy import Message
@@ -14,8 +16,14 @@ from trainers.train_sample import TrainSample
 
 BATCH = 8
 """Conversations a worker process is given at once."""
+BATCHES_AHEAD = 3
+"""Batches sent to each worker process before the first is taken back."""
 
 _chat: ChatFormat | None = None
+
+
+Rows = tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]
+"""Token ids and loss mask of a sample; all that processes send each other."""
 
 
 def conversation_sample(chat: ChatFormat, messages: Sequence[Message], group: str) -> TrainSample:
@@ -24,6 +32,10 @@ def conversation_sample(chat: ChatFormat, messages: Sequence[Message], group: st
     What follows the last assistant message is left out. Raises ValueError when there is no assistant message, or when the
     conversation begins with one.
     """
+    return _sample(_rows(chat, messages, group), group)
+
+
+def _rows(chat: ChatFormat, messages: Sequence[Message], group: str) -> Rows:
     pieces: list[np.ndarray] = []
     sampled: list[int] = []
     context: list[Message] = []
@@ -37,9 +49,13 @@ def conversation_sample(chat: ChatFormat, messages: Sequence[Message], group: st
         context = []
     if not pieces or messages[0].role == "assistant":
         raise ValueError(f"{group}: a conversation to learn from begins with a system or user message and has an assistant's")
-    mask = np.repeat(np.array(sampled, np.int8), [len(piece) for piece in pieces])
+    return np.concatenate(pieces).astype(np.int32), np.repeat(np.array(sampled, np.int8), [len(piece) for piece in pieces])
+
+
+def _sample(rows: Rows, group: str) -> TrainSample:
+    token_ids, mask = rows
     return TrainSample(
-        token_ids=np.concatenate(pieces).astype(np.int32),
+        token_ids=token_ids,
         loss_mask=mask,
         rollout_logprobs=np.zeros(len(mask), np.float32),
         advantages=mask.astype(np.float32),
@@ -51,14 +67,26 @@ def conversation_sample(chat: ChatFormat, messages: Sequence[Message], group: st
 def pretokenise(
     model_dir: Path, conversations: Iterable[tuple[str, Sequence[Message]]], num_processes: int = 1
 ) -> Iterator[TrainSample]:
-    """Samples of (group, messages) in their order, with the model's own tokenizer. Raises what conversation_sample raises."""
+    """Samples of (group, messages) in their order, with the model's own tokenizer. Raises what conversation_sample raises.
+
+    At most `BATCHES_AHEAD` batches a process wait, so conversations may be read from a file of any size.
+    """
     if num_processes == 1:
         chat = load_chat_format(model_dir)
         yield from (conversation_sample(chat, messages, group) for group, messages in conversations)
         return
     with ProcessPoolExecutor(num_processes, initializer=_load, initargs=(model_dir,)) as pool:
-        for samples in pool.map(_samples, _batches(conversations)):
-            yield from samples
+        waiting: deque[tuple[list[str], Future[list[Rows]]]] = deque()
+        for batch in _batches(conversations):
+            waiting.append(([group for group, _ in batch], pool.submit(_batch_rows, batch)))
+            if len(waiting) >= BATCHES_AHEAD * num_processes:
+                yield from _finished(*waiting.popleft())
+        while waiting:
+            yield from _finished(*waiting.popleft())
+
+
+def _finished(groups: list[str], rows: "Future[list[Rows]]") -> Iterator[TrainSample]:
+    return (_sample(row, group) for row, group in zip(rows.result(), groups, strict=True))
 
 
 def _batches(conversations: Iterable[tuple[str, Sequence[Message]]]) -> Iterator[list[tuple[str, Sequence[Message]]]]:
@@ -71,6 +99,6 @@ def _load(model_dir: Path) -> None:
     _chat = load_chat_format(model_dir)
 
 
-def _samples(conversations: list[tuple[str, Sequence[Message]]]) -> list[TrainSample]:
+def _batch_rows(conversations: list[tuple[str, Sequence[Message]]]) -> list[Rows]:
     assert _chat is not None
-    return [conversation_sample(_chat, messages, group) for group, messages in conversations]
+    return [_rows(_chat, messages, group) for group, messages in conversations]
