@@ -202,13 +202,12 @@ def run(python: Path, who: str, variant: str, model: Path, arguments: argparse.N
 def compare(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of both, their ratios, and the largest difference between their losses of a step."""
     names = ("tokens_per_s", "tokens_per_cpu_s", "peak_mib")
-    medians = {
-        who: {name: statistics.median(row[name] for row in rows) for name in names} for who, rows in (("ours", ours), ("trl", theirs))
-    }  # fmt: skip
+    both = {"ours": ours, "trl": theirs}
+    medians = {who: {name: statistics.median(row[name] for row in rows) for name in names} for who, rows in both.items()}
     ratios = {name: medians["ours"][name] / medians["trl"][name] for name in names}
     gap = max(abs(a - b) for a, b in zip(ours[0]["losses"], theirs[0]["losses"], strict=True))
-    first_and_last = {who: [rows[0]["losses"][0], rows[0]["losses"][-1]] for who, rows in (("ours", ours), ("trl", theirs))}
-    each = {who: [round(row["tokens_per_s"]) for row in rows] for who, rows in (("ours", ours), ("trl", theirs))}
+    first_and_last = {who: [rows[0]["losses"][0], rows[0]["losses"][-1]] for who, rows in both.items()}
+    each = {who: [round(row["tokens_per_s"]) for row in rows] for who, rows in both.items()}
     return medians | {"ratios": ratios, "largest_loss_difference": gap, "losses": first_and_last, "each_tokens_per_s": each}
 
 

@@ -119,7 +119,7 @@ class _Pieces(dict[str, tuple[int, ...]]):
 
 
 def _runs_of_lines(text: str) -> Iterator[tuple[str, bool]]:
-    r"""The text in runs of lines that are ASCII or not, in order; a line begins where a printable ASCII character follows a line feed.
+    r"""The text in runs of lines, ASCII or not, in order; a line begins where a printable ASCII character follows a line feed.
 
     >>> list(_runs_of_lines("a\nb é\n c\nd\ne"))
     [('a\n', True), ('b é\n c\n', False), ('d\ne', True)]

@@ -36,7 +36,8 @@ def byte_level_bpe(pattern: str, normalizer: Any = None) -> Tokenizer:
 
 TOKENIZERS = [byte_level_bpe(pattern, form) for pattern in PATTERNS for form in (None, normalizers.NFC())]
 PIECES = st.one_of(
-    st.sampled_from([*SPECIAL, *ADDED, "<|im_", "<think", "'re", "'LL", "'\u017f", "\r\n", "\n\n  ", "    def f(", "é", "e\u0301", ">\u0338"]),
+    st.sampled_from([*SPECIAL, *ADDED, "<|im_", "<think", "'re", "'LL", "'\u017f", "\r\n", "\n\n  ", "    def f("]),
+    st.sampled_from(["é", "e\u0301", ">\u0338"]),
     st.text(st.characters(max_codepoint=127), max_size=6),
     st.text(st.sampled_from(" \n\t\x0b\x1c\x85\xa0\u2028\u180e'aZ9²Ⅷ٣_中🙂\u0301\u200b"), max_size=6),
     st.text(max_size=4),
@@ -58,7 +59,8 @@ def test_special_tokens_are_found_when_the_tokenizer_finds_them() -> None:
     tokenizer = byte_level_bpe(next(iter(PATTERNS)))
     tokenizer.encode_special_tokens = False
     encode = fast_encoder(tokenizer)
-    assert encode is not None and encode("a<|im_end|>") == tokenizer.encode("a<|im_end|>").ids
+    assert encode is not None
+    assert encode("a<|im_end|>") == tokenizer.encode("a<|im_end|>").ids
     assert encode("a<|im_end|>")[-1] == tokenizer.token_to_id("<|im_end|>")
 
 
@@ -90,7 +92,8 @@ def changed(**changes: Any) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ])),
         changed(pre_tokenizer=pre_tokenizers.Sequence([
-            pre_tokenizers.Split(Regex(next(iter(PATTERNS))), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+            pre_tokenizers.Split(Regex(next(iter(PATTERNS))), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
         ])),
         changed(normalizer=normalizers.Lowercase()),
         changed(added=AddedToken("<pad>", lstrip=True)),
