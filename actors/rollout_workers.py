@@ -153,7 +153,8 @@ class RolloutWorker:
         try:
             yield cut
         finally:
-            self._cuts.pop((instance_id, seed), None)
+            if self._cuts.get((instance_id, seed)) is cut:  # a resumed group may have begun before this one had ended
+                del self._cuts[instance_id, seed]
 
     def _recorded(self, instance_id: str, group_size: int, seed: int) -> dict[int, tuple[Turn, ...]]:
         if self._journal_path is None:

@@ -55,20 +55,26 @@ class Fleet:
         self._once("engines", self._start_engines)
         self._once("learner", self._start_learner)
 
-    async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int) -> Group:
-        """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name."""
+    async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False) -> Group:
+        """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name. `resume`: an earlier
+        process began the group."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         if uses_world_model(self._config):
             await self._once("world model connected", self._connect_world_model)
         if policy == "engine":
             await self._once("connected", self._connect_workers)
-        group: Group = await workers.play_group(task, policy, group_size, temperature, seed)
+        group: Group = await workers.play_group(task, policy, group_size, temperature, seed, resume)
         return group
 
     async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """What patches do to tests that need no oracle, on a rollout worker."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         return await workers.try_patches(problem, diffs)
+
+    async def cut(self, task: Task, seed: int) -> None:
+        """Let a group that is being played end with the members it has."""
+        workers: RolloutWorkers = await self._once("workers", self._start_workers)
+        await workers.cut_group(task.instance_id, seed)
 
     async def generate(self) -> RoutedGenerate:
         """The engines as a policy for this process."""
@@ -80,6 +86,14 @@ class Fleet:
         group: LearnerGroup = await self._once("learner", self._start_learner)
         await group.reset(str(model), optimizer, num_steps)
         return group
+
+    async def drop_learner(self) -> None:
+        """End a learner that broke; the next `learner` starts another."""
+        starting = self._starting.pop("learner", None)
+        if starting is not None:
+            for group in await asyncio.gather(starting, return_exceptions=True):
+                if isinstance(group, LearnerGroup):
+                    await group.close()
 
     async def serve(self, name: str) -> None:
         """Let the engines hold the model `name`: `base`, or the hf folder of a finished stage."""

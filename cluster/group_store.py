@@ -1,6 +1,6 @@
 """Groups on disk, in shards: what is finished survives a crash, and a resumed stage plays only the rest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from cluster.run_folder import write_atomically
 from envpool.trajectory import StopReason
 from envpool.trajectory_columns import read_scalars
 from envpool.trajectory_store import TrajectoryFileError, read_trajectories, write_trajectories
@@ -70,15 +71,21 @@ class GroupStore:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is buffered as one shard. The lost file comes last and marks the shard complete."""
+        """Write what is buffered as one shard."""
         if not self._buffer:
             return
-        rows = [(member.trajectory, score_columns(member)) for group, _ in self._buffer for member in group.members]
-        write_trajectories(self._folder / f"shard_{self._next:05d}.parquet", rows)
-        lines = [orjson.dumps(group_line(group, step)) for group, step in self._buffer]
-        (self._folder / f"lost_{self._next:05d}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+        write_shard(self._folder, f"{self._next:05d}", self._buffer)
         self._next += 1
         self._buffer.clear()
+
+
+def write_shard(folder: Path, name: str, groups: Sequence[tuple[Group, int]]) -> None:
+    """Groups, each with the training step that used it (from 1; 0 outside training), as `shard_<name>.parquet` and
+    `lost_<name>.jsonl`, replacing older ones. The lost file comes last and marks the shard complete."""
+    rows = [(member.trajectory, score_columns(member)) for group, _ in groups for member in group.members]
+    write_trajectories(folder / f"shard_{name}.parquet", rows)
+    lines = [orjson.dumps(group_line(group, step)) for group, step in groups]
+    write_atomically(folder / f"lost_{name}.jsonl", b"\n".join(lines) + b"\n")
 
 
 def group_line(group: Group, step: int) -> dict[str, object]:
@@ -93,21 +100,26 @@ def read_groups(folder: Path) -> Iterator[Group]:
     Raises GroupStoreError for a damaged shard.
     """
     for lost_path, shard in complete_shards(folder):
-        lines = read_shard_lines(lost_path)
-        rows = _named(shard, read_trajectories)
-        num_rows = 0
-        for line in lines:
-            try:
-                members = tuple(scored_from_columns(*row) for row in islice(rows, line.members))
-            except GroupStoreError:
-                raise
-            except ValueError as error:
-                raise GroupStoreError(f"{shard}: {error}") from error
-            num_rows += len(members)
-            if len(members) < line.members:
-                break
-            yield Group(line.instance_id, members, line.lost)
-        check_count(shard, lines, num_rows + sum(1 for _ in rows))
+        yield from read_shard(lost_path, shard)
+
+
+def read_shard(lost_path: Path, shard: Path) -> Iterator[Group]:
+    """The groups of one shard. Raises GroupStoreError when it is damaged."""
+    lines = read_shard_lines(lost_path)
+    rows = _named(shard, read_trajectories)
+    num_rows = 0
+    for line in lines:
+        try:
+            members = tuple(scored_from_columns(*row) for row in islice(rows, line.members))
+        except GroupStoreError:
+            raise
+        except ValueError as error:
+            raise GroupStoreError(f"{shard}: {error}") from error
+        num_rows += len(members)
+        if len(members) < line.members:
+            break
+        yield Group(line.instance_id, members, line.lost)
+    check_count(shard, lines, num_rows + sum(1 for _ in rows))
 
 
 def complete_shards(folder: Path) -> list[tuple[Path, Path]]:

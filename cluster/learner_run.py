@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cluster.metric_sinks import read_metrics
 from cluster.stage import StageContext
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
-from trainers.checkpoint import keep_best_and_last, keep_last, latest_checkpoint, record_score, step_folder
+from trainers.checkpoint import best_checkpoint, keep_best_and_last, keep_last, latest_checkpoint, record_score, step_folder
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
 
@@ -25,6 +25,7 @@ class TrainingRun:
         self._context, self._stage, self._learner = context, stage, learner
         self.start_step = start_step
         self._num_steps = num_steps
+        self._unscored: set[int] = set()
         self._progress = context.progress.stage(stage, num_steps)
         self._progress.advance(start_step)
 
@@ -78,7 +79,23 @@ class TrainingRun:
         await self._learner.save(step_folder(root, step), {"step": step})
         if score is not None:
             record_score(step_folder(root, step), score)
-        keep_best_and_last(root, CHECKPOINTS_KEPT)
+        keep_best_and_last(root, CHECKPOINTS_KEPT, self._unscored)
+
+    def expect_score(self, step: int) -> None:
+        """The checkpoint of this step stays until its score is known."""
+        self._unscored.add(step)
+
+    def score(self, step: int, score: float | None) -> None:
+        """How good the checkpoint of `step` is (lower is better), None when that could not be found out."""
+        self._unscored.discard(step)
+        root = self._context.folder.checkpoints(self._stage)
+        if score is not None and step_folder(root, step).is_dir():
+            record_score(step_folder(root, step), score)
+
+    def saved_step(self) -> int:
+        """The newest checkpoint's step, 0 without one."""
+        found = latest_checkpoint(self._context.folder.checkpoints(self._stage))
+        return found[0] if found else 0
 
     def on_step(self, note: str) -> Callable[[int, Mapping[str, float]], None]:
         """A callback that logs a step's metrics and shows the one named `note`."""
@@ -91,10 +108,17 @@ class TrainingRun:
 
         return log
 
-    async def finish(self) -> None:
-        """Export the trained model to hf/<stage> and leave only the newest checkpoint."""
+    async def finish(self, use_best: bool = False) -> int:
+        """Export the newest model, or the one with the best score, to hf/<stage> and leave only the newest checkpoint.
+        Returns the step of the exported one."""
+        root = self._context.folder.checkpoints(self._stage)
+        step, best = self.saved_step(), best_checkpoint(root) if use_best else None
+        if best is not None and best[0] != step:
+            step, folder = best
+            await self._learner.load(folder)
         await self._learner.export(self._context.folder.hf(self._stage))
-        keep_last(self._context.folder.checkpoints(self._stage), 1)
+        keep_last(root, 1)
+        return step
 
     def summary(self, metric: str) -> dict[str, float]:
         """First and last value of a metric, and tokens in all, for the stage's record."""

@@ -18,12 +18,14 @@ from cluster.run_report import write_report
 from cluster.run_view import results_table
 from cluster.stage import StageContext, StageError
 from cluster.stages import DEMO, STAGES
+from cluster.window_ledger import WindowLedgerError
 from configs.run_config import RunConfig
 from envpool.policy import PolicyError
 from envpool.sandbox_errors import SandboxError
 from trainers.group_filter import NoLearningSignalError
-from trainers.grpo_loop import RolloutsFailedError
+from trainers.group_ledger import GroupNotKeptError
 from trainers.model_paths import ModelPathError
+from trainers.rollout_window import RolloutsFailedError
 
 EXPECTED_ERRORS = (
     StageError,
@@ -35,6 +37,8 @@ EXPECTED_ERRORS = (
     WeightSyncError,
     LearnerGroupError,
     RolloutsFailedError,
+    GroupNotKeptError,
+    WindowLedgerError,
     NoLearningSignalError,
     ModelPathError,
 )

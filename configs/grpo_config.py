@@ -54,10 +54,23 @@ class GRPOConfig:
     solve_rate_episodes: int = 8
     """Episodes of a task before its solve rate counts."""
     max_staleness: int = 0
-    """Optimizer steps that rollouts may run ahead; 0 is synchronous."""
+    """Optimizer steps that rollouts may run ahead of the learner, a hard bound for every trained token; 0 is synchronous."""
     step_timeout_s: float = 600.0
     """A step whose rollouts are not there by then trains with those that are."""
+    late_groups: str = "cut"
+    """A group that one more step would make too old: cut (the step waits for it, and when its time is up the group trains with
+    its finished members), mask (nobody waits; it is played on and its tokens that are too old train nothing) or drop."""
     checkpoint_every: int = 5
     """Steps between checkpoints."""
     store_policy_logprobs: bool = False
     """Keep the learner's log-probs for the viewer also with ratio_to=rollout (one more forward pass a step)."""
+    learner_restarts: int = 3
+    """A learner that dies starts again from the last checkpoint, so often without a new one; then the run ends."""
+    eval_every: int = 0
+    """Steps between evaluations on held-out tasks, played beside the training; 0: none."""
+    eval_tasks: int = 32
+    """Held-out tasks of an evaluation, at most."""
+    eval_samples: int = 1
+    """Episodes per task of an evaluation."""
+    patience: int = 0
+    """So many evaluations in a row without a better one end the run, and the best checkpoint is exported; 0: never."""

@@ -11,6 +11,7 @@ CHOICES = {
     "ratio_to": ("rollout", "learner"),
     "importance_weight": ("none", "token_truncated", "sequence_truncated", "band_pass"),
     "zero_spread_groups": ("keep", "drop", "replace"),
+    "late_groups": ("cut", "mask", "drop"),
 }
 """Names a GRPO setting may have; a test holds them against the registries."""
 
@@ -106,6 +107,16 @@ def _group_problems(grpo: GRPOConfig) -> list[str]:
             "grpo.zero_spread_groups=replace needs grpo.max_replacement_rounds of at least 1",
         ),
         (grpo.max_flat_groups < 0, "grpo.max_flat_groups must not be negative"),
+        (grpo.max_staleness < 0, "grpo.max_staleness must not be negative; 0 is synchronous"),
+        (
+            grpo.late_groups == "mask" and grpo.max_staleness == 0,
+            "grpo.late_groups=mask lets a group train in a later step, which grpo.max_staleness=0 forbids: use cut or drop",
+        ),
+        (grpo.patience > 0 and grpo.eval_every < 1, "grpo.patience has no effect without evaluations: set grpo.eval_every"),
+        (
+            grpo.eval_every > 0 and min(grpo.eval_tasks, grpo.eval_samples) < 1,
+            "grpo.eval_tasks and eval_samples must be positive",
+        ),
     ]
     return [message for wrong, message in checks if wrong]
 

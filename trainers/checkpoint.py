@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 STEP_FOLDER = re.compile(r"step_(\d+)")
@@ -51,10 +52,11 @@ def keep_last(root: Path, count: int) -> list[Path]:
     return _remove(root, [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]])
 
 
-def keep_best_and_last(root: Path, count: int) -> list[Path]:
-    """As keep_last, but the checkpoint with the best score stays however old it is."""
+def keep_best_and_last(root: Path, count: int, unscored: Collection[int] = ()) -> list[Path]:
+    """As keep_last, but the checkpoint with the best score stays however old it is, and so do those of the steps `unscored`
+    whose score is still to come."""
     best = best_checkpoint(root)
-    old = [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]]
+    old = [folder for step, folder in list_checkpoints(root)[: -max(count, 1)] if step not in unscored]
     return _remove(root, [folder for folder in old if best is None or folder != best[1]])
 
 

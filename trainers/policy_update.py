@@ -12,7 +12,7 @@ from trainers.group_filter import filter_groups
 from trainers.importance_weights import IMPORTANCE_WEIGHTS, with_learner_logprobs
 from trainers.kl_penalty import with_kl_penalty
 from trainers.loss_spec import LossSpec, policy_loss_spec
-from trainers.sample_building import flatten_group
+from trainers.sample_building import flatten_group, without_stale_tokens
 from trainers.train_sample import TrainSample
 from verifier.reward import Group
 
@@ -35,15 +35,18 @@ class PolicyLearner(Protocol):
         ...
 
 
-async def update_policy(config: GRPOConfig, learner: PolicyLearner, groups: Sequence[Group]) -> dict[str, float]:
+async def update_policy(
+    config: GRPOConfig, learner: PolicyLearner, groups: Sequence[Group], oldest_version: int = 0
+) -> dict[str, float]:
     """`updates_per_batch` optimizer steps, each on its own consecutive part of the groups; returns their metrics.
 
+    Tokens that a policy before `oldest_version` sampled train nothing.
     With ratio_to=learner all log-probs are computed before the first of them, so that later parts are off-policy by the earlier
     ones (which is what the clip is for).
     """
     advantage_fn = ADVANTAGES[config.advantage]
     parts = [
-        [sample for group in part for sample in flatten_group(group, advantage_fn)]
+        [without_stale_tokens(sample, oldest_version) for group in part for sample in flatten_group(group, advantage_fn)]
         for part in in_parts(filter_groups(groups, config.zero_spread_groups), config.updates_per_batch)
     ]
     extra: dict[str, float] = {}

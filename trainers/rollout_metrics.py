@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from envpool.history_reads import num_history_reads
 from envpool.trajectory import StopReason
@@ -48,8 +49,23 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     return metrics
 
 
-def mean_staleness(groups: Sequence[Group], version: int) -> float:
-    """Optimizer steps between the weights that sampled and the weights that train (`version`), mean over sampled tokens."""
+def staleness_metrics(groups: Sequence[Group], version: int, max_staleness: int) -> dict[str, float]:
+    """Optimizer steps between the weights that sampled a token and those that train (`version`): mean and largest over the
+    sampled tokens that may train, and how many were too old for that (`rollout/stale_tokens`)."""
+    ages = version - _sampled_versions(groups)
+    trained = ages[ages <= max_staleness]
+    return {
+        "rollout/staleness": float(trained.mean()) if len(trained) else 0.0,
+        "rollout/staleness_max": float(trained.max()) if len(trained) else 0.0,
+        "rollout/stale_tokens": float(len(ages) - len(trained)),
+    }
+
+
+def newest_version(group: Group) -> int:
+    """Of the policies that sampled the group's tokens; -1 without any."""
+    return int(_sampled_versions([group]).max(initial=-1))
+
+
+def _sampled_versions(groups: Sequence[Group]) -> npt.NDArray[np.int32]:
     versions = [turn.policy_versions for group in groups for member in group.members for turn in member.trajectory.turns]
-    sampled = np.concatenate([np.zeros(0, np.int32), *versions])
-    return float(version - sampled.mean()) if len(sampled) else 0.0
+    return np.concatenate([np.zeros(0, np.int32), *versions])

@@ -107,6 +107,22 @@ def flatten_group(group: Group, advantage_fn: AdvantageFn) -> list[TrainSample]:
     return samples
 
 
+def without_stale_tokens(sample: TrainSample, oldest_version: int) -> TrainSample:
+    """The sample without loss on tokens that policies before `oldest_version` sampled; they stay as context.
+
+    versions -1 2 -1 3 with oldest version 3: only the last token keeps its mask, log-prob and advantage
+    """
+    fresh = sample.policy_versions >= oldest_version
+    if fresh[sample.loss_mask == 1].all():
+        return sample
+    return replace(
+        sample,
+        loss_mask=np.where(fresh, sample.loss_mask, 0).astype(np.int8),
+        rollout_logprobs=np.where(fresh, sample.rollout_logprobs, 0).astype(np.float32),
+        advantages=np.where(fresh, sample.advantages, 0).astype(np.float32),
+    )
+
+
 def _concatenate(
     turns: Sequence[Turn],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.int32]]:

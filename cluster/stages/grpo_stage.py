@@ -2,16 +2,23 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
+from actors.learner_group import LearnerGroupError
 from cluster.episode_playing import task_seed
-from cluster.group_store import GroupStore
+from cluster.group_store import write_shard
 from cluster.learner_run import TrainingRun
+from cluster.loop_evaluation import LoopEvaluation
+from cluster.metric_sinks import read_metrics
 from cluster.outcome_log import OutcomeLog
 from cluster.policy_logprobs import LogprobRecorder
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
+from cluster.window_ledger import WindowLedger
 from envpool.task import Task
+from trainers.checkpoint import latest_checkpoint
+from trainers.group_key import GroupKey
 from trainers.grpo_loop import run_grpo
 from trainers.objective_text import objective_text
 from trainers.rollout_metrics import rollout_metrics
@@ -20,58 +27,114 @@ from verifier.reward import Group
 
 logger = logging.getLogger(__name__)
 
+EVALUATION = "grpo-eval"
+"""Name of the in-loop evaluation among the metrics."""
+
 
 class TaskRollouts:
-    """trainers.grpo_loop's Rollouts over the run's rollout workers. The seed of an episode depends on (step, task) only."""
+    """trainers.rollout_window's Rollouts over the run's rollout workers. An episode's seed depends on the group's key only."""
 
     def __init__(self, context: StageContext, tasks: list[Task]) -> None:
         self._context = context
         self._tasks = {task.instance_id: task for task in tasks}
 
-    async def play(self, step: int, index: int, task_id: str, version: int) -> Group:
+    async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
         config = self._context.config.grpo
-        seed = task_seed(self._context.config.seed, "grpo", str(step), str(index), task_id)
-        return await self._context.fleet.play(self._tasks[task_id], "engine", config.group_size, config.temperature, seed)
+        task, seed = self._tasks[key.task_id], group_seed(self._context.config.seed, key)
+        return await self._context.fleet.play(task, "engine", config.group_size, config.temperature, seed, resumed)
+
+    async def cut(self, key: GroupKey) -> None:
+        await self._context.fleet.cut(self._tasks[key.task_id], group_seed(self._context.config.seed, key))
+
+
+def group_seed(seed: int, key: GroupKey) -> int:
+    """The seed of a group's episodes in a run with this seed; journals know the group by it."""
+    return task_seed(seed, "grpo", str(key.step), str(key.index), key.task_id)
 
 
 async def train_policy(context: StageContext) -> dict[str, Any]:
-    """Train, then export hf/grpo."""
+    """Train, then export hf/grpo. A learner that dies is started again from the last checkpoint."""
     config = context.config.grpo
-    tasks = tasks_of(context, "train")
-    run = await TrainingRun.begin(
-        context, "grpo", context.folder.hf("sft"), config.optimizer, config.learner, config.num_steps, config.updates_per_batch
-    )
-    await run.serve_weights()
-    log = run.on_step("reward/mean")
     for line in objective_text(context.config).splitlines():
         logger.info("objective: %s", line)
+    failures, saved = 0, -1
+    while True:
+        try:
+            run = await TrainingRun.begin(
+                context,
+                "grpo",
+                context.folder.hf("sft"),
+                config.optimizer,
+                config.learner,
+                config.num_steps,
+                config.updates_per_batch,
+            )
+            await run.serve_weights()
+            steps = await _train(context, run)
+            exported = await run.finish(use_best=config.patience > 0)
+            return {"steps": steps, "exported_step": exported, **run.summary("reward/mean")}
+        except LearnerGroupError as error:
+            found = latest_checkpoint(context.folder.checkpoints("grpo"))
+            newest = found[0] if found else 0
+            failures, saved = (failures + 1 if newest == saved else 1), newest
+            if failures > config.learner_restarts:
+                raise
+            logger.warning("the learner broke (%s); it starts again from step %s", error, saved)
+            await context.fleet.drop_learner()
 
+
+async def _train(context: StageContext, run: TrainingRun) -> int:
+    """From the run's checkpoint to the end; returns the steps done."""
+    config, root = context.config.grpo, context.folder.root
+    tasks = tasks_of(context, "train")
+    log = run.on_step("reward/mean")
     learner = LogprobRecorder(run, config.store_policy_logprobs)
-    store = GroupStore(context.folder.root / "trajectories" / "grpo")
-    outcomes = OutcomeLog(context.folder.root / "logs" / "grpo_outcomes.jsonl", run.start_step)
+    outcomes = OutcomeLog(root / "logs" / "grpo_outcomes.jsonl", run.start_step)
     plan = StepPlan(config, context.config.verifier, [task.instance_id for task in tasks], context.config.seed, outcomes.before)
+    ledger = WindowLedger(root / "window", run.start_step, config.groups_per_step)
 
     def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
-        log(step, {**metrics, **rollout_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
         outcomes.add(step - 1, groups)
-        for group in groups:
-            store.add(group, step)
-        store.flush()
-        learner.write(context.folder.root, step, groups)
+        write_shard(root / "trajectories" / "grpo", f"{step:05d}", [(group, step) for group in groups])
+        learner.write(root, step, groups)
+        log(step, {**metrics, **rollout_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
+        ledger.forget_before(run.saved_step())
 
-    await run_grpo(
-        config,
-        plan.tasks,
-        TaskRollouts(context, tasks),
-        learner,
-        run.start_step,
-        on_step,
-        asyncio.Event(),
-        plan.shape,
-        plan.spares,
-    )
-    await run.finish()
-    return {"steps": config.num_steps, **run.summary("reward/mean")}
+    evaluation = _evaluation(context, run)
+    evaluation.after_step(run.start_step)
+    try:
+        steps = await run_grpo(
+            config,
+            plan,
+            TaskRollouts(context, tasks),
+            learner,
+            ledger,
+            run.start_step,
+            on_step,
+            asyncio.Event(),
+            evaluation,
+        )
+        await evaluation.finish()
+        return steps
+    finally:
+        await evaluation.close()
+        ledger.close()
+
+
+def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
+    config, seed = context.config.grpo, context.config.seed
+    tasks = {task.instance_id: task for task in tasks_of(context, "heldout")[: config.eval_tasks]} if config.eval_every else {}
+
+    async def play(task_id: str) -> Group:
+        task_dice = task_seed(seed, EVALUATION, task_id)
+        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice)
+
+    def on_score(step: int, metrics: Mapping[str, float]) -> None:
+        context.sinks.log(EVALUATION, step, metrics)
+
+    rows = read_metrics(context.folder.root, EVALUATION)
+    known = {row["step"]: row["eval/resolved"] for row in rows if row["step"] <= run.start_step}
+    return LoopEvaluation(config, list(tasks), play, run, on_score, known)
 
 
 STAGE = Stage("grpo", ("sft",), train_policy)

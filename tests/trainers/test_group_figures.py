@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.trainers.training_doubles import make_group
+from tests.trainers.training_doubles import make_group, with_version
 from trainers.group_filter import (
     NoLearningSignalError,
     filter_groups,
@@ -11,7 +11,7 @@ from trainers.group_filter import (
     num_to_replace,
     require_signal,
 )
-from trainers.rollout_metrics import mean_staleness, rollout_metrics
+from trainers.rollout_metrics import newest_version, rollout_metrics, staleness_metrics
 
 
 def test_spread_is_over_members_that_train() -> None:
@@ -77,6 +77,17 @@ def test_rollout_metrics_of_nothing() -> None:
     assert rollout_metrics([]) == {"rollout/groups": 0, "rollout/episodes": 0, "rollout/lost": 0, "rollout/masked": 0}
 
 
-def test_staleness_counts_optimizer_steps() -> None:
-    assert mean_staleness([make_group([1, 0])], version=3) == 3
-    assert mean_staleness([], version=3) == 0
+def test_staleness_counts_optimizer_steps_per_token() -> None:
+    groups = [with_version(make_group([1, 0]), 1), with_version(make_group([1]), 3)]
+    assert staleness_metrics(groups, 3, max_staleness=2) == {
+        "rollout/staleness": pytest.approx(4 * 2 / 6),
+        "rollout/staleness_max": 2,
+        "rollout/stale_tokens": 0,
+    }
+    assert staleness_metrics(groups, 4, max_staleness=2) == {
+        "rollout/staleness": 1,
+        "rollout/staleness_max": 1,
+        "rollout/stale_tokens": 4,
+    }
+    assert set(staleness_metrics([], 3, 0).values()) == {0}
+    assert [newest_version(groups[0]), newest_version(groups[1]), newest_version(make_group([]))] == [1, 3, -1]

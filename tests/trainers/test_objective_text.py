@@ -17,6 +17,7 @@ from trainers.importance_weights import IMPORTANCE_WEIGHTS
 from trainers.loss_aggregation import AGGREGATIONS
 from trainers.loss_spec import POLICY_LOSSES
 from trainers.objective_text import AGGREGATION_TEXT, LOSS_TEXT, objective_notes, objective_text
+from trainers.window_state import LATE_GROUPS
 from verifier.rewards import REWARDS
 from verifier.truncation_credit import TRUNCATION_CREDITS
 
@@ -29,6 +30,7 @@ def test_names_are_those_of_the_registries() -> None:
     assert set(CHOICES["aggregation"]) == set(AGGREGATIONS) == set(AGGREGATION_TEXT)
     assert set(CHOICES["importance_weight"]) == set(IMPORTANCE_WEIGHTS)
     assert set(CHOICES["zero_spread_groups"]) == set(POLICIES)
+    assert set(CHOICES["late_groups"]) == set(LATE_GROUPS)
     assert set(SCHEDULES) == set(TRUNCATION_CREDITS)
     assert set(TABLES) == set(REWARDS)
     assert set(STOP_REASONS) == {reason.value for reason in StopReason}

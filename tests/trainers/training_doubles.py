@@ -1,6 +1,7 @@
 """Samples, trajectories and groups made up from literals, and the gradient of a loss without DeepSpeed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -64,6 +65,19 @@ def make_group(rewards: Sequence[float], train: Sequence[bool] | None = None, lo
         for index, value in enumerate(rewards)
     ]
     return Group(task, tuple(members), tuple(LostEpisode(len(members) + index, "sandbox died") for index in range(lost)))
+
+
+def with_version(group: Group, version: int) -> Group:
+    """The group as if policy `version` had sampled every token."""
+
+    def sampled(turn: Turn) -> Turn:
+        return replace(turn, policy_versions=np.full(len(turn.completion_ids), version, np.int32))
+
+    members = [
+        replace(member, trajectory=replace(member.trajectory, turns=tuple(map(sampled, member.trajectory.turns))))
+        for member in group.members
+    ]
+    return replace(group, members=tuple(members))
 
 
 def loss_and_gradient(

@@ -1,0 +1,259 @@
+"""kill -9 of one process of a real training run at a random moment, again and again, and what is left of the run afterwards.
+
+    python -m benchmarks.kill_campaign [--trials 30] [--victims engine,rollout_worker,learner,sandbox,driver] [--json]
+        [--max-staleness 0] [--base RUN] [--keep FOLDER] [--seed 0]
+
+A real run (vLLM engine, DeepSpeed learner, sandboxes, Ray) of GRPO on micro tasks. Victims die at random moments while it plays
+and trains; several deaths fall on one run, one after the other, each after the run has recovered from the last. A driver's death
+is followed by `--resume`. When a run ends, cluster.run_audit checks its folder. `--base` is a run folder with finished `tasks`
+and `sft` stages; without it one is made first (a few minutes). Exit code 1 when anything does not hold.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from cluster.run_audit import Audit, audit_run
+from configs.stage_loading import load_config
+from envpool.process_tree import carries, descendants, live_processes
+
+MARK = "SWE_KILL_CAMPAIGN"
+VICTIMS = ("engine", "rollout_worker", "learner", "sandbox", "driver")
+TITLES = {
+    "engine": ("ray::EngineActor", "VLLM::EngineCore"),
+    "rollout_worker": ("ray::RolloutWorker",),
+    "learner": ("ray::LearnerRank",),
+}
+RECOVERY_S = 400.0
+"""The run must have written something again this long after a death."""
+RUN_S = 3000.0
+STEPS = 8
+OVERRIDES = [f"grpo.num_steps={STEPS}", "grpo.checkpoint_every=2", "grpo.groups_per_step=2", "grpo.group_size=4"]
+BASE = """
+name: kill-base
+tasks:
+  micro: {num_train: 96, num_heldout: 8, explicit_share: 0.5}
+  play: [micro]
+rollout:
+  num_samples: 2
+  policies: [careful, hasty]
+  concurrency: 32
+  episode: {max_turns: 6, max_tokens: 512, max_tokens_per_turn: 32}
+sandbox: {num_sandboxes: 16}
+sft:
+  num_steps: 40
+  batch_size: 16
+  context_loss_weight: 0.1
+  optimizer: {learning_rate: 2e-3, warmup_steps: 5, schedule: cosine}
+grpo:
+  max_response_tokens: 256
+  optimizer: {learning_rate: 1.5e-4, warmup_steps: 0, schedule: constant}
+"""
+
+
+@dataclass
+class Findings:
+    deaths: Counter[str] = field(default_factory=Counter)
+    """Deaths after which the run went on and was whole at its end."""
+    recovery_s: dict[str, list[float]] = field(default_factory=dict)
+    runs: int = 0
+    audits: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+class KilledRun:
+    """One run folder and the processes that work on it."""
+
+    def __init__(self, root: Path, overrides: list[str]) -> None:
+        self.root, self._overrides = root, overrides
+        self._mark = uuid.uuid4().hex
+        self._driver: subprocess.Popen[bytes] | None = None
+        self._log = root / "logs" / "campaign.log"
+
+    def start(self) -> None:
+        environment = {**os.environ, MARK: self._mark}
+        command = [sys.executable, "-m", "cluster.cli", "grpo", "--resume", str(self.root), *self._overrides]
+        with self._log.open("ab") as log:
+            self._driver = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    @property
+    def exit_code(self) -> int | None:
+        assert self._driver is not None
+        return self._driver.poll()
+
+    def written(self) -> int:
+        """Bytes of everything that says that the run goes on."""
+        files = [self.root / "window" / "ledger.jsonl", *(self.root / "journal").glob("*.jsonl")]
+        return sum(path.stat().st_size for path in files if path.exists())
+
+    def wait_for_progress(self, before: int, timeout_s: float) -> bool:
+        """Whether the run wrote on, or ended well, in time."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self.exit_code is None:
+            if self.written() > before:
+                return True
+            time.sleep(0.1)
+        return self.exit_code == 0
+
+    def kill(self, victim: str, dice: random.Random) -> bool:
+        """Kill -9 one process of that kind; False when there is none now."""
+        assert self._driver is not None
+        if victim == "driver":
+            self._driver.kill()
+            self._driver.wait()
+            self.end()
+            return True
+        pids = self._pids(victim)
+        if not pids:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(dice.choice(pids), signal.SIGKILL)
+            return True
+        return False
+
+    def _pids(self, victim: str) -> list[int]:
+        mine = [process.pid for process in live_processes() if carries(process.pid, f"{MARK}={self._mark}".encode())]
+        if victim != "sandbox":
+            return [pid for pid in mine if _title(pid).startswith(TITLES[victim])]
+        workers = [pid for pid in mine if _title(pid).startswith(TITLES["rollout_worker"])]
+        return [process.pid for pid in workers for process in descendants(pid, live_processes())]
+
+    def end(self) -> None:
+        """Kill what is left of the run's processes."""
+        for process in live_processes():
+            if carries(process.pid, f"{MARK}={self._mark}".encode()):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+def _title(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
+
+
+def campaign(victims: list[str], trials: int, base: Path, work: Path, overrides: list[str], seed: int) -> Findings:
+    """`trials` deaths of each victim in as many runs as that takes."""
+    findings, dice = Findings(), random.Random(seed)
+    todo = [victim for victim in victims for _ in range(trials)]
+    dice.shuffle(todo)
+    while todo:
+        root = work / f"run-{findings.runs}"
+        shutil.copytree(base, root, ignore=shutil.ignore_patterns("checkpoints", "journal", "trajectories"))
+        run = KilledRun(root, overrides)
+        before = len(findings.problems)
+        try:
+            died = _one_run(run, todo, findings, dice)
+        finally:
+            run.end()
+        findings.runs += 1
+        if len(findings.problems) > before:
+            break
+        audit: Audit = audit_run(root, load_config(root / "config.yaml", overrides))
+        findings.problems += [f"{root.name} ({', '.join(died)}): {problem}" for problem in audit.problems]
+        findings.audits += audit.counts
+        findings.deaths += Counter(died)
+        _note(
+            f"{root.name}: {len(died)} deaths survived ({', '.join(died)}); {dict(audit.counts)}; {len(audit.problems)} problems"
+        )
+    return findings
+
+
+def _one_run(run: KilledRun, todo: list[str], findings: Findings, dice: random.Random) -> list[str]:
+    """Play one run to its end; victims are taken off `todo`. Returns those that died in it."""
+    died: list[str] = []
+    run.start()
+    deadline = time.monotonic() + RUN_S
+    while run.exit_code is None and time.monotonic() < deadline:
+        before = run.written()
+        if not run.wait_for_progress(before, RECOVERY_S):
+            findings.problems.append(
+                f"{run.root.name}: no progress within {RECOVERY_S:g} s after {died[-1:]} (exit {run.exit_code})"
+            )
+            return died
+        if not todo or run.exit_code is not None:
+            continue
+        time.sleep(dice.uniform(0.0, 8.0))
+        before, victim, at = run.written(), todo[-1], time.monotonic()
+        if run.exit_code is not None or not run.kill(victim, dice):
+            time.sleep(0.2)
+            continue
+        todo.pop()
+        died.append(victim)
+        if victim == "driver":
+            before = run.written()
+            run.start()
+        if run.wait_for_progress(before, RECOVERY_S):
+            findings.recovery_s.setdefault(victim, []).append(round(time.monotonic() - at, 1))
+    if run.exit_code is None:
+        findings.problems.append(f"{run.root.name}: not finished after {RUN_S:g} s")
+    elif run.exit_code != 0:
+        findings.problems.append(f"{run.root.name}: ended with exit code {run.exit_code} after {', '.join(died)}; see {run.root}")
+    return died
+
+
+def make_base(work: Path) -> Path:
+    """A run folder with tasks and a model that calls tools."""
+    (work / "base.yaml").write_text(BASE + f"runs_dir: {work}\n")
+    for verb in ("tasks", "rollout", "curate", "sft"):
+        found = sorted(work.glob("kill-base-*"))
+        where = ["--resume", str(found[-1])] if found else [str(work / "base.yaml")]
+        _note(f"base: {verb}")
+        subprocess.run([sys.executable, "-m", "cluster.cli", verb, *where], check=True, stdout=subprocess.DEVNULL)
+    return sorted(work.glob("kill-base-*"))[-1]
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--victims", default=",".join(VICTIMS))
+    parser.add_argument("--max-staleness", type=int, default=0)
+    parser.add_argument("--base", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder for the run folders; removed afterwards when not given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    work = (options.keep or Path(tempfile.mkdtemp(prefix="kill-campaign-"))).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    try:
+        base = options.base or make_base(work)
+        overrides = [*OVERRIDES, f"grpo.max_staleness={options.max_staleness}"]
+        findings = campaign(options.victims.split(","), options.trials, base, work, overrides, options.seed)
+    finally:
+        if options.keep is None:
+            shutil.rmtree(work, ignore_errors=True)
+    result = {
+        "deaths_survived": findings.deaths,
+        "runs": findings.runs,
+        "audits": findings.audits,
+        "median_recovery_s": {name: sorted(times)[len(times) // 2] for name, times in findings.recovery_s.items()},
+        "problems": findings.problems,
+        "seconds": round(time.monotonic() - began),
+    }
+    if options.json:
+        sys.stdout.write(orjson.dumps(result).decode() + "\n")
+    else:
+        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in result.items()))
+    sys.exit(bool(findings.problems))
+
+
+if __name__ == "__main__":
+    main()

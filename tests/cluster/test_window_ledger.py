@@ -1,0 +1,216 @@
+"""The run's groups survive a death at every event: nothing trains twice, nothing finished is lost, synchronous runs end equal."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.simulated_clock import run_simulated
+from cluster.window_ledger import WindowLedger, WindowLedgerError, read_ledger, shard_name
+from configs.grpo_config import GRPOConfig
+from tests.trainers.training_doubles import make_group, make_trajectory, make_turn
+from trainers.group_key import GroupKey
+from trainers.group_ledger import GroupNotKeptError, LedgerState
+from trainers.grpo_loop import run_grpo
+from trainers.loss_spec import LossSpec
+from trainers.train_sample import TrainSample
+from verifier.reward import Group
+
+
+class DiedError(Exception):
+    """The process is gone."""
+
+
+@dataclass
+class MortalLedger:
+    """A ledger whose process dies at event number `dies_at`: before it is written, or right after."""
+
+    inner: WindowLedger
+    dies_at: int
+    after: bool
+    events: int = 0
+    dead: bool = False
+
+    def _event(self, write: Any, *args: Any) -> None:
+        if self.dead:
+            raise DiedError
+        self.events += 1
+        self.dead = self.events > self.dies_at
+        if not self.dead or self.after:
+            write(*args)
+        if self.dead:
+            raise DiedError
+
+    def opened(self) -> LedgerState:
+        return self.inner.opened()
+
+    def submitted(self, key: GroupKey, version: int) -> None:
+        self._event(self.inner.submitted, key, version)
+
+    async def completed(self, key: GroupKey, group: Group) -> None:
+        if self.dead:
+            raise DiedError
+        self.events += 1
+        self.dead = self.events > self.dies_at
+        if not self.dead or self.after:
+            await self.inner.completed(key, group)
+        if self.dead:
+            raise DiedError
+
+    def load(self, key: GroupKey) -> Group:
+        return self.inner.load(key)
+
+    def taken(self, step: int, keys: Sequence[GroupKey]) -> None:
+        self._event(self.inner.taken, step, keys)
+
+    def rejected(self, key: GroupKey, reason: str) -> None:
+        self._event(self.inner.rejected, key, reason)
+
+
+@dataclass
+class Machine:
+    """What outlives processes: the ledger's folder and the checkpoints (the weights are a hash of everything trained)."""
+
+    folder: Path
+    config: GRPOConfig
+    checkpoints: dict[int, str] = field(default_factory=lambda: {0: "start"})
+    finished: Counter[GroupKey] = field(default_factory=Counter)
+
+    def live(self, dies_at: int = 10**9, after: bool = False) -> str | None:
+        """One process from the newest checkpoint; its weights at the end, None when it died."""
+        start = max(self.checkpoints)
+        process = Process(self, self.checkpoints[start], version=start)
+        ledger = MortalLedger(WindowLedger(self.folder, start, self.config.groups_per_step), dies_at, after)
+
+        def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
+            ledger.inner.forget_before(max(self.checkpoints))
+            assert metrics["rollout/staleness_max"] <= self.config.max_staleness
+
+        async def go() -> None:
+            await run_grpo(self.config, process, process, process, ledger, start, on_step, asyncio.Event())
+
+        try:
+            run_simulated(go())
+        except (DiedError, GroupNotKeptError):
+            return None
+        finally:
+            ledger.inner.close()
+        return process.weights
+
+
+@dataclass
+class Process:
+    machine: Machine
+    weights: str
+    version: int
+
+    async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
+        begun_with = self.version
+        assert version <= begun_with
+        await asyncio.sleep(1 + (key.step * 7 + key.index * 5) % 6)
+        if key.index == 1 and key.step == 1:
+            raise RuntimeError("this worker always dies")
+        self.machine.finished[key] += 1
+        turns = [make_turn([1], [key.step, key.index], [-0.1, -0.1], version), make_turn([2], [9], [-0.2], self.version)]
+        group = make_group([1.0, float(key.index == 0)], task=key.task_id)
+        members = [replace(member, trajectory=make_trajectory(turns, index)) for index, member in enumerate(group.members)]
+        return replace(group, members=tuple(members))
+
+    async def cut(self, key: GroupKey) -> None: ...
+
+    async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
+        await asyncio.sleep(2.5)
+        text = "|".join(f"{s.group} {s.token_ids} {s.advantages} {s.loss_mask} {s.policy_versions}" for s in samples)
+        self.weights = hashlib.sha256(f"{self.weights}{text}".encode()).hexdigest()
+        return {}
+
+    async def sync_weights(self, version: int) -> float:
+        self.version = version
+        return 0.0
+
+    async def save(self, step: int) -> None:
+        self.machine.checkpoints[step] = self.weights
+
+    def tasks(self, step: int) -> list[str]:
+        return [f"task/{step}/{index}" for index in range(2)]
+
+    def spares(self, step: int, round_: int, used: set[str], count: int) -> list[str]:
+        return [f"spare-{step}-{round_}-{index}" for index in range(count)]
+
+    def shape(self, step: int, groups: list[Group]) -> list[Group]:
+        return groups
+
+
+def config_of(max_staleness: int, zero_spread: str = "keep") -> GRPOConfig:
+    return GRPOConfig(
+        num_steps=4,
+        groups_per_step=2,
+        checkpoint_every=2,
+        max_staleness=max_staleness,
+        zero_spread_groups=zero_spread,
+        max_replacement_rounds=1,
+    )
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("max_staleness", "zero_spread"), [(0, "keep"), (0, "replace"), (2, "keep")])
+def test_a_death_at_any_event(tmp_path: Path, max_staleness: int, zero_spread: str, after: bool) -> None:
+    config = config_of(max_staleness, zero_spread)
+    undisturbed = Machine(tmp_path / "undisturbed", config).live()
+    num_events = sum(1 for _ in (tmp_path / "undisturbed/ledger.jsonl").open())
+    assert num_events > 15
+    for dies_at in range(after, num_events, 2):
+        machine = Machine(tmp_path / f"run-{dies_at}", config)
+        assert machine.live(dies_at, after) is None
+        on_record, played = read_ledger(machine.folder / "ledger.jsonl"), Counter(machine.finished)
+        weights = machine.live()
+        record = read_ledger(machine.folder / "ledger.jsonl")
+        taken = [key for keys in record.taken.values() for key in keys]
+        assert sorted(record.taken) == [0, 1, 2, 3]
+        assert len(taken) == len(set(taken))
+        assert all(machine.finished[key] == played[key] for key in on_record.completed)  # what is on record is not played again
+        assert on_record.begun.keys() <= set(taken) | record.rejected.keys() | set(record.in_flight)
+        assert all(record.taken[step] == keys for step, keys in on_record.taken.items())
+        if max_staleness == 0:
+            assert weights == undisturbed
+
+
+def test_events_are_read_back_and_a_torn_line_never_was(tmp_path: Path) -> None:
+    keys = [GroupKey(0, index, f"owner/task-{index}") for index in range(5)]
+    groups = [make_group([1.0, 0.0], task=key.task_id) for key in keys]
+    ledger = WindowLedger(tmp_path, 0, 2)
+    for key in keys:
+        ledger.submitted(key, 0)
+    for key, group in zip(keys[:4], groups, strict=False):
+        asyncio.run(ledger.completed(key, group))
+    ledger.taken(0, keys[:2])
+    ledger.taken(1, [keys[2]])
+    ledger.rejected(keys[4], "worker died")
+    ledger.close()
+    with (tmp_path / "ledger.jsonl").open("ab") as file:
+        file.write(b'{"event":"taken","step":2,"ke')
+
+    again = WindowLedger(tmp_path, 1, 2)
+    state = again.opened()
+    assert (state.taken, state.playing, state.complete) == ({1: (keys[2],)}, {}, {keys[3]: 0})
+    assert (state.next_position, state.accepted, state.rejected) == (2, 3, 1)
+    assert again.load(keys[3]).members[0].trajectory.turns[0].completion_ids.tolist() == [3, 4]
+    again.forget_before(1)
+    assert not (tmp_path / f"shard_{shard_name(keys[0])}.parquet").exists()
+    assert again.load(keys[2]).instance_id == "owner/task-2"
+    with pytest.raises(WindowLedgerError, match=r"finished group 0/0/owner/task-0 cannot be read .*remove .* to play from"):
+        again.load(keys[0])
+    again.taken(2, [keys[3]])
+    again.close()
+    assert sorted(read_ledger(tmp_path / "ledger.jsonl").taken) == [0, 1, 2]
+
+
+def test_a_damaged_ledger_says_so(tmp_path: Path) -> None:
+    (tmp_path / "ledger.jsonl").write_bytes(b'{"event":"begun","key":"0/0/a","version":0}\n{"event":"lost"}\n')
+    with pytest.raises(WindowLedgerError, match="line 2 is no event"):
+        WindowLedger(tmp_path, 0, 2)
