@@ -58,7 +58,7 @@ class ChatFormat:
 
         Assistant messages are taken as finished turns. `tools` (OpenAI's shape) are documented as the chat template does.
         """
-        return self._before_completion(opening_blocks(messages, tools, self.layout))
+        return _array(self._before_completion(opening_blocks(messages, tools, self.layout)))
 
     def observation_ids(self, text: str) -> IntArray:
         """What is appended after a finished completion: the line's end, the tool's answer, the next generation prompt."""
@@ -66,7 +66,7 @@ class ChatFormat:
 
     def continuation_ids(self, messages: Sequence[Message]) -> IntArray:
         """What is appended after a finished completion: the line's end, these messages, the next generation prompt."""
-        return _array([*self._newline, *self._before_completion(blocks(messages)).tolist()])
+        return _array([*self._newline, *self._before_completion(blocks(messages))])
 
     def completion_ids(self, text: str) -> IntArray:
         """What a model should sample to say `text`: its ids and the end-of-turn id."""
@@ -84,11 +84,11 @@ class ChatFormat:
         text: str = self._tokenizer.decode(plain, skip_special_tokens=False)
         return text
 
-    def _before_completion(self, appended: Iterable[Block]) -> IntArray:
+    def _before_completion(self, appended: Iterable[Block]) -> list[int]:
         ids: list[int] = []
         for block in appended:
             ids += self.block_ids(block)
-        return _array([*ids, *self.generation_prompt])
+        return [*ids, *self.generation_prompt]
 
     def block_ids(self, block: Block) -> list[int]:
         """One block from its start marker to the line's end after its end marker. An assistant's begins with
@@ -103,7 +103,7 @@ class ChatFormat:
         """Ids of plain text. Markers are cut after their `<`: a word-level vocabulary would know them as whole words."""
         text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be encoded
         ids: list[int] = []
-        for piece in _BEFORE_MARKER.split(text):
+        for piece in _BEFORE_MARKER.split(text) if "<|" in text else (text,):
             try:
                 ids += self._encode_plain(piece)
             except Exception as error:  # the tokenizers library raises bare Exception

@@ -88,15 +88,18 @@ class ShownContext:
         summaries = [summary_message(index, interval, text) for index, text in enumerate(view.summaries)]
         messages = [*self._opening, *summaries]
         ids = [self._chat.prompt_ids(messages, self._tools)]
-        for index, turn in enumerate(self.turns[view.first :], view.first):
+        turns = self.turns[view.first :]
+        for place, turn in enumerate(turns):
+            index = view.first + place
             if index < view.folded and (note := folded(turn.answer.content)) != turn.answer.content:
                 answer = replace(turn.answer, content=note)
-                turn = replace(turn, answer=answer, answer_ids=self._after(turn.said_ids, [answer]))
+                turn = turns[place] = replace(turn, answer=answer, answer_ids=self._after(turn.said_ids, [answer]))
             messages += [turn.said, turn.answer]
             ids += [turn.said_ids, turn.answer_ids]
         prompt = np.concatenate(ids).astype(np.int32)
         if np.array_equal(prompt, self.prompt):
             return False
+        self.turns[view.first :] = turns  # a folded output stays folded: it is encoded once
         self._show(messages, prompt)
         self.restarted = True
         return True
