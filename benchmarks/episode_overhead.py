@@ -125,7 +125,7 @@ class Bench:
             with TurnJournal(self.folder / f"one_{num_turns}_{round_}.jsonl") as journal:
 
                 def on_turn(index: int, turn: Turn, watched: Watched = watched, last: list[float] = last) -> None:
-                    journal.append(PROBLEM.instance_id, 0, index, turn)  # noqa: B023: used while this round runs
+                    journal.append(PROBLEM.instance_id, 0, index, turn)
                     now, inside = time.perf_counter(), watched.inside_s
                     found.append(1e3 * (now - last[0] - (inside - last[1])))
                     last[:] = [now, inside]
@@ -211,8 +211,11 @@ async def concurrent(bench: Bench, episodes: int, turns: int) -> dict[str, float
         seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     total = episodes * turns
     return {
-        "episodes": episodes, "turns": total, "turns_per_s": round(total / seconds, 1), "cpu_ms_per_turn": round(1e3 * cpu_s / total, 3),
-    }  # fmt: skip
+        "episodes": episodes,
+        "turns": total,
+        "turns_per_s": round(total / seconds, 1),
+        "cpu_ms_per_turn": round(1e3 * cpu_s / total, 3),
+    }
 
 
 def plot(found: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Is a completion text that anybody would write? A policy that falls apart mixes scripts, floods symbols or emits bytes.
 
-The signs are those of SWE-World's RL (arXiv 2602.03419; its detector `garbled_text_file.py`): three writing systems mixed, a
-symbol share above 0.40, a control character share above 0.02, replacement characters. They are counted here so that code,
+The signs are those of SWE-World's reinforcement learning (its `garbled_text_file.py`): three writing systems mixed, a symbol
+share above 0.40, a control character share above 0.02, replacement characters. They are counted here so that code,
 diffs, tables and issues in any one language do not look like it; the tests hold them against recorded conversations.
 """
 
