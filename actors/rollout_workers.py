@@ -20,8 +20,9 @@ from actors.engine_pool import RoutedGenerate
 from actors.episode_slots import EpisodeSlots
 from actors.ray_calls import arrives, cause_of, make_actor
 from actors.simulation import Simulation
+from actors.worker_policies import endpoint_policy, scripted_policies
 from configs.run_config import RunConfig
-from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.chat_format import load_chat_format
 from envpool.endpoint_policy import EndpointPolicy
 from envpool.episode_replay import journalled_group
 from envpool.image_affinity import choose_node
@@ -31,10 +32,9 @@ from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes import SANDBOXES
-from envpool.scripted_policy import TEACHERS, ScriptedPolicy
 from envpool.task import Task
 from envpool.trajectory import Turn
-from envpool.turn_journal import TurnJournal
+from envpool.turn_journal import TurnJournal, journalled_seeds
 from verifier.grade_cache import GradeCache
 from verifier.group_rollout import play_group
 from verifier.patch_signals import PatchSignals, patch_signals
@@ -72,12 +72,15 @@ class RolloutWorker:
         self._pool = SandboxPool(self._backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
         await self._pool.sweep()
         self._journal_path = Path(journal_path) if journal_path else None
+        journals = sorted(self._journal_path.parent.glob("*.jsonl")) if self._journal_path is not None else []
+        paid_for = asyncio.to_thread(journalled_seeds, journals if rollout.endpoint.base_url else [])
+        self._played_before = asyncio.create_task(paid_for)
         self._journal = TurnJournal(self._journal_path) if self._journal_path else None
         self._cache = GradeCache()
         self._slots = EpisodeSlots(rollout.concurrency)
         self._policies = scripted_policies(self._chat)
         if rollout.endpoint.base_url:
-            self._policies["endpoint"] = endpoint_policy(config, self._chat)
+            self._policies["endpoint"] = endpoint_policy(config, self._chat, self._journal_path)
 
     async def connect(self, handles: list[Any]) -> None:
         """Engines for the policy named `engine`."""
@@ -115,6 +118,8 @@ class RolloutWorker:
             if self._journal is not None:
                 self._journal.append(task.instance_id, sample_index, turn_index, turn, seed)
 
+        if policy == "endpoint" and not resume:  # what was paid for in an earlier try of this run is not asked again
+            resume = seed in await self._played_before
         recorded = await asyncio.to_thread(self._recorded, task.instance_id, group_size, seed) if resume else {}
         pool, simulation = self._pool, self._simulation
         if simulation is not None:
@@ -184,6 +189,8 @@ class RolloutWorker:
             await pool.close()
         if self._journal is not None:
             self._journal.close()
+        if isinstance(endpoint := self._policies.get("endpoint"), EndpointPolicy):
+            await endpoint.close()
 
 
 class RolloutWorkers:
@@ -318,21 +325,3 @@ class RolloutWorkers:
                     await arrives(handle.connect.remote(self._engines))
                 if self._world_model is not None:
                     await arrives(handle.connect_world_model.remote(*self._world_model))
-
-
-def scripted_policies(chat: ChatFormat) -> dict[str, Generate]:
-    """Every scripted teacher as a policy."""
-    return {name: ScriptedPolicy(teacher, chat.completion_ids) for name, teacher in TEACHERS.items()}
-
-
-def endpoint_policy(config: RunConfig, chat: ChatFormat) -> EndpointPolicy:
-    """The policy behind `rollout.endpoint`; its deadline is that of an engine request."""
-    endpoint = config.rollout.endpoint
-    return EndpointPolicy(
-        base_url=endpoint.base_url,
-        model=endpoint.model,
-        chat=chat,
-        api_key_env=endpoint.api_key_env,
-        request_timeout_s=endpoint.request_timeout_s,
-        deadline_s=max(endpoint.request_timeout_s, config.engine.request_timeout_s),
-    )

@@ -4,11 +4,13 @@ Heavy imports come after the configuration is read, so `--help` and mistakes ans
 """
 
 import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cluster.cli_errors import fail
+from cluster.serve_command import serve_verb
 
 if TYPE_CHECKING:
     from configs.run_config import RunConfig
@@ -70,12 +72,6 @@ curate.filters, curate.mean_low, curate.mean_high, curate.max_per_task, curate.h
 
 `curate import-sft FILE [--to FILE]` checks such a file, or SWE-Master's own SFT rows, and converts it.
 """
-
-
-def fail(message: str, code: int = 2) -> NoReturn:
-    """One line on stderr, then exit."""
-    print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def read_settings(settings: list[str] | None) -> "RunConfig":
@@ -243,6 +239,8 @@ def export(run: Run, to: Target = Path("export")) -> None:
         fail(str(error))
 
 
+app.command("serve")(serve_verb)
+
 cluster_app = typer.Typer(no_args_is_help=True, help="Kubernetes manifests for KubeRay, from the run's own configuration.")
 app.add_typer(cluster_app, name="cluster")
 
@@ -292,24 +290,26 @@ def check(files: Annotated[list[Path], typer.Argument(help="Manifests")]) -> Non
 def trajectories(
     source: Annotated[Path, typer.Argument(help="A run folder, or a file of another tool's trajectories with --from.")],
     to: Annotated[Path, typer.Option(help="Folder, or a .jsonl file, to write.")],
-    form: Annotated[str, typer.Option("--format", help="atif, openai, r2e_gym, swe_agent or mini_swe_agent.")] = "atif",
+    form: Annotated[str, typer.Option("--format", help="atif, openai, r2e_gym, swe_agent, mini_swe_agent, parquet.")] = "atif",
     origin: Annotated[str, typer.Option("--from", help="The format of SOURCE when it is a file.")] = "",
+    model: Annotated[str, typer.Option(help="With --format parquet: folder of the tokenizer.")] = "tiny_base",
+    calls: Annotated[str, typer.Option("--action-format", help="With --format parquet: xml or native.")] = "xml",
     stage: Annotated[str, typer.Option(help="Which trajectories of the run: rollout, eval-sft, eval-grpo, ...")] = "rollout",
 ) -> None:
     """A run's trajectories in other tools' formats, or a file from one format to another.
 
     swe-master trajectories runs/demo --format atif --to atif/
     swe-master trajectories runs.jsonl --from r2e_gym --format mini_swe_agent --to mini/
+    swe-master trajectories runs.jsonl --from r2e_gym --format parquet --model MODEL --to runs.parquet
     """
     from cluster.run_folder import RunFolder, RunFolderError
-    from cluster.trajectory_verbs import convert_trajectories, export_trajectories, trajectory_format
+    from cluster.trajectory_verbs import Rendering, convert_trajectories, export_trajectories, trajectory_format
 
     try:
-        target = trajectory_format(form)
         if origin:
-            count = convert_trajectories(source, trajectory_format(origin), target, to)
+            count = convert_trajectories(source, origin, form, to, Rendering(model, calls))
         else:
-            count = export_trajectories(RunFolder.open(source), stage, target, to)
+            count = export_trajectories(RunFolder.open(source), stage, trajectory_format(form), to)
         print(f"{to}: {count} trajectories ({form})")
     except (RunFolderError, OSError, ValueError) as error:
         fail(str(error))

@@ -1,7 +1,7 @@
 """The curated trajectories of a run as a file of `messages` and `tools`, and such files (or the original's) read back."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from cluster.group_store import complete_shards
+from cluster.lsp_curation import read_deletions
 from cluster.run_folder import RunFolder
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
@@ -70,13 +71,14 @@ def curated_samples(root: Path, chosen: set[tuple[str, int]], config: RunConfig)
     specs = tool_schemas(tools)
     section = tool_section(tools, action_format(config.rollout.episode.action_format))
     system = system_text(PROMPTS[config.rollout.episode.prompt].system, section)
-    left = set(chosen)
+    left, deletions = set(chosen), read_deletions(root)
     for _, shard in complete_shards(root / "trajectories" / "rollout"):
         for texts in read_texts(shard, lambda name, index: (name, index) in left):
             pair = (texts.instance_id, texts.sample_index)
             if pair in left:
                 left.remove(pair)
-                yield sample_of_trajectory(texts, specs, system)
+                turns = tuple(turn for index, turn in enumerate(texts.turns) if index not in deletions.get(pair, ()))
+                yield sample_of_trajectory(replace(texts, turns=turns), specs, system)
 
 
 def system_text(template: str, section: str) -> str:

@@ -1,6 +1,33 @@
 """Which trajectories are worth learning from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from configs.rollout_config import EndpointConfig
+
+
+@dataclass(frozen=True)
+class LspCurationConfig:
+    """The filters `lsp_calls` and `lsp_judge` (SWE-Master's selection of language-server trajectories)."""
+
+    min_successes: int = 2
+    """`lsp_calls`: at least this many calls of lsp_tool that were answered with something (SWE-Master: 2)."""
+    judge: EndpointConfig = field(default_factory=EndpointConfig)
+    """`lsp_judge`: who judges."""
+    judge_tries: int = 3
+    """Answers asked for until one holds a readable verdict (SWE-Master: 3)."""
+    judge_max_tokens: int = 16384
+    """Tokens of the judge's answer (SWE-Master: 16384)."""
+    judge_temperature: float = 0.7
+    """Its sampling temperature."""
+    judge_concurrency: int = 8
+    """Trajectories judged at once."""
+    judge_deadline_s: float = 600.0
+    """One answer, retries and waiting for rate limits included."""
+    hard_rule: bool = False
+    """Tell the judge that one failed or empty call means no. The original does, and elsewhere says that a failure is not bad in
+    itself; failed calls are taken out beforehand in any case."""
+    seed: int = 0
+    """Seeds the judge's answers."""
 
 
 @dataclass(frozen=True)
@@ -25,3 +52,4 @@ class CurateConfig:
     """Share of the tasks whose trajectories are set aside for validation, chosen by instance id; never trained on."""
     split_seed: int = 0
     """Seeds that split; the same seed always sets the same tasks aside."""
+    lsp: LspCurationConfig = field(default_factory=LspCurationConfig)

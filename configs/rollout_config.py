@@ -1,6 +1,7 @@
 """How episodes are played."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from configs.context_config import ContextConfig
 from configs.lsp_config import LspConfig
@@ -81,6 +82,22 @@ class EndpointConfig:
     """Environment variable that holds the key; empty: no key is sent."""
     request_timeout_s: float = 120.0
     """One HTTP request."""
+    max_attempts: int = 6
+    """Tries of a request that fails for a reason that may pass (connection, rate limit, server error)."""
+    max_connections: int = 256
+    """Requests in flight at once, per process."""
+    requests_per_minute: float = 0.0
+    """Requests in any 60 s, over all rollout workers; 0: no limit."""
+    tokens_per_minute: float = 0.0
+    """Prompt and completion tokens in any 60 s, over all rollout workers; 0: no limit."""
+    usd_per_million_prompt: float = 0.0
+    """Price of prompt tokens that the endpoint had not cached."""
+    usd_per_million_cached: float = 0.0
+    """Price of prompt tokens that it had cached."""
+    usd_per_million_completion: float = 0.0
+    """Price of completion tokens."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of every request, as {reasoning_effort: high} or {tool_choice: required}; what an endpoint calls its own."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Reading a run's configuration: defaults from the dataclasses, then a YAML file, then `key=value` overrides."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -10,6 +13,7 @@ from yaml import YAMLError
 
 from configs.episode_check import episode_problems
 from configs.objective_check import objective_problems
+from configs.rollout_config import EndpointConfig
 from configs.run_config import RunConfig
 from configs.simulation_check import simulation_problems
 
@@ -41,6 +45,7 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     assert isinstance(config, RunConfig)
     check_deadlines(config)
+    check_endpoints(config)
     if problems := [*episode_problems(config), *objective_problems(config), *simulation_problems(config)]:
         raise ConfigError("; ".join(problems))
     return config
@@ -69,6 +74,24 @@ def check_deadlines(config: RunConfig) -> None:
     needed_s = episode.episode_timeout_s + config.verifier.grading_timeout_s
     if not needed_s < config.rollout.lease_s:
         raise ConfigError(f"rollout.lease_s={config.rollout.lease_s:g} must exceed episode and grading together ({needed_s:g} s)")
+
+
+def check_endpoints(config: RunConfig) -> None:
+    """Keys stand in the environment and nowhere else: a run's configuration is written to its folder."""
+    for where, endpoint in endpoints_in(config):
+        if not re.fullmatch(r"(?:[A-Za-z_][A-Za-z0-9_]*)?", endpoint.api_key_env):
+            raise ConfigError(f"{where}.api_key_env must be the name of an environment variable that holds the key, not the key")
+        if "@" in endpoint.base_url.partition("//")[2].partition("/")[0]:
+            raise ConfigError(f"{where}.base_url must hold no user or password: put the key into an environment variable")
+
+
+def endpoints_in(node: Any, path: str = "") -> Iterator[tuple[str, EndpointConfig]]:
+    """Every endpoint of a configuration, with its key."""
+    if isinstance(node, EndpointConfig):
+        yield path, node
+    elif is_dataclass(node):
+        for field in fields(node):
+            yield from endpoints_in(getattr(node, field.name), f"{path}.{field.name}".removeprefix("."))
 
 
 def config_as_yaml(config: RunConfig) -> str:

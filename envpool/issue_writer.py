@@ -9,6 +9,7 @@ from typing import Protocol
 
 from configs.rollout_config import EndpointConfig
 from envpool.chat_endpoint import ChatEndpoint
+from envpool.endpoint_messages import text_messages
 from envpool.package_issue import IssueFacts, behaviour_of, gives_away, issue_text
 from envpool.policy import Message, PolicyError
 
@@ -57,11 +58,11 @@ class EndpointWriter:
 
     async def __call__(self, facts: IssueFacts) -> WrittenIssue:
         try:
-            text, finish = await self.endpoint.ask(issue_request(facts), MAX_TOKENS, TEMPERATURE, facts.seed)
+            answer = await self.endpoint.ask(text_messages(issue_request(facts)), MAX_TOKENS, TEMPERATURE, facts.seed)
         except PolicyError:
             return WrittenIssue(issue_text(facts), "template: the endpoint failed")
-        text = text.rpartition("</think>")[2].strip()
-        problem = "the answer was cut off" if finish == "length" else refusal(text, facts)
+        text = answer.text.rpartition("</think>")[2].strip()
+        problem = "the answer was cut off" if answer.finish_reason == "length" else refusal(text, facts)
         return WrittenIssue(issue_text(facts), f"template: {problem}") if problem else WrittenIssue(f"{text}\n", "endpoint")
 
     async def close(self) -> None:
@@ -72,7 +73,7 @@ def issue_writer(config: EndpointConfig) -> IssueWriter:
     """The writer for a configuration: without a base_url the template."""
     if not config.base_url:
         return TemplateWriter()
-    return EndpointWriter(ChatEndpoint(config.base_url, config.model, config.api_key_env, config.request_timeout_s))
+    return EndpointWriter(ChatEndpoint(config))
 
 
 def issue_request(facts: IssueFacts) -> tuple[Message, ...]:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from envpool.action_format import ToolCall, parse_action
+from envpool.action_format import ToolCall, parse_action, render_action
+from envpool.action_formats import ACTION_FORMATS
 from envpool.chat_sample import ChatSample, SampleCall, SampleMessage, assistant_message, tool_message
-from envpool.trajectory import Trajectory
+from envpool.trajectory import Trajectory, Turn
 
 Json = Mapping[str, Any]
 
@@ -69,10 +70,9 @@ def record_trajectory(trajectory: Trajectory, reward: float, tools: Sequence[Jso
         context = shown + len(turn.completion_ids)
         if turn.summary:
             continue
-        parsed = parse_action(turn.text) if turn.action else None
         steps.append(
             RecordedStep(
-                thought=turn.text if parsed is None else parsed[0],
+                thought=thought_of(turn),
                 action=turn.action,
                 observation=turn.observation,
                 generate_s=turn.generate_s,
@@ -95,6 +95,15 @@ def record_trajectory(trajectory: Trajectory, reward: float, tools: Sequence[Jso
         graded=True,
         tools=tuple(tools),
     )
+
+
+def thought_of(turn: Turn) -> str:
+    """What a turn said before its call, in whatever form it called; all of it when there is no call."""
+    for form in ACTION_FORMATS.values() if turn.action else ():
+        parsed = form.parse(turn.text)
+        if parsed is not None and render_action(parsed[1]) == turn.action:
+            return parsed[0]
+    return turn.text
 
 
 def sample_of_episode(episode: RecordedEpisode) -> ChatSample:

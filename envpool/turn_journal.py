@@ -1,6 +1,7 @@
 """Finished turns as JSON lines, written the moment they are finished: a killed process loses at most the turn in flight."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 import orjson
 
 from envpool.trajectory import Turn
+
+_SEED = re.compile(rb'"seed":(\d+),')
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,17 @@ def read_journal(path: Path, seed: int | None = None) -> Iterator[JournalEntry]:
 
 _FLAGS = {"restart": False, "summary": False, "train": True}
 """Fields of a turn that are written where they differ from these; lines of earlier versions lack them."""
+
+
+def journalled_seeds(paths: Iterable[Path]) -> set[int]:
+    """The seeds of all groups that have a turn in one of the journals; decodes nothing."""
+    seeds = set()
+    for path in paths:
+        with path.open("rb") as file:
+            for line in file:
+                if (found := _SEED.search(line)) is not None:
+                    seeds.add(int(found[1]))
+    return seeds
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
+        # Without this, AutoTokenizer (and so vLLM's server) takes a model_type of qwen2 to mean Qwen's own pre-tokenizer.
+        "auto_map": {"AutoTokenizer": [None, None]},
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
         "bos_token": None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from envpool.chat_endpoint import ChatEndpoint
-from envpool.policy import Message, PolicyError
+from envpool.policy import PolicyError
 from envpool.untrusted_text import RESERVED_TAG, neutralise
 from verifier.world_model_data import WorldSample, shown_truth, with_thought
 
@@ -73,8 +73,9 @@ class EndpointReasoner:
     temperature: float = 0.6
 
     async def __call__(self, sample: WorldSample, seed: int) -> str:
-        text, _ = await self.endpoint.ask((Message("user", teacher_prompt(sample)),), self.max_tokens, self.temperature, seed)
-        return simulation_in(text)
+        message = {"role": "user", "content": teacher_prompt(sample)}
+        answer = await self.endpoint.ask([message], self.max_tokens, self.temperature, seed)
+        return simulation_in(answer.text)
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class EndpointJudge:
             f"{_material(sample)}\n<sim_reasoning>\n{neutralise(thought)}\n</sim_reasoning>\n\n{QUESTIONS[question]} "
             "End with \\boxed{Yes} or \\boxed{No}."
         )
-        text, _ = await self.endpoint.ask((Message("user", prompt),), self.max_tokens, self.temperature, seed)
-        answers = BOXED.findall(text)
+        answer = await self.endpoint.ask([{"role": "user", "content": prompt}], self.max_tokens, self.temperature, seed)
+        answers = BOXED.findall(answer.text)
         return answers[-1].lower() == "yes" if answers else None
 
 

@@ -19,7 +19,8 @@ class TrajectoryFacts:
     """What is known of a stored trajectory without decoding its turns.
 
     `task_mean` is the mean reward of the task's attempts, NaN when there are no statistics or they are in conflict.
-    `num_history_reads` counts tool calls that try to read the version history.
+    `num_history_reads` counts tool calls that try to read the version history. The last two are read from the turns, and only
+    where a filter needs them: answered calls of lsp_tool, and the judge's word on their use ("" before it was asked).
     """
 
     instance_id: str
@@ -33,6 +34,8 @@ class TrajectoryFacts:
     num_repeated_calls: int
     num_history_reads: int
     task_mean: float = float("nan")
+    num_lsp_successes: int = 0
+    lsp_verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class FilterLimits:
     mean_high: float
     tokens_below: int
     max_turns: int
+    min_lsp_successes: int = 2
 
     def __post_init__(self) -> None:
         if not self.mean_low < self.mean_high:
@@ -52,7 +56,7 @@ class FilterLimits:
 def filter_limits(config: CurateConfig, sft_max_tokens: int) -> FilterLimits:
     """The limits a configuration asks for. Raises TrajectoryFilterError when the band is empty."""
     tokens_below = config.max_tokens or sft_max_tokens + 1
-    return FilterLimits(config.mean_low, config.mean_high, tokens_below, config.max_turns)
+    return FilterLimits(config.mean_low, config.mean_high, tokens_below, config.max_turns, config.lsp.min_successes)
 
 
 def resolved(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
@@ -105,6 +109,16 @@ def no_history_reads(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
     return facts.num_history_reads == 0
 
 
+def lsp_calls(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """The language server answered often enough."""
+    return facts.num_lsp_successes >= limits.min_lsp_successes
+
+
+def lsp_judge(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
+    """The judge finds the use of the language server worth imitating; an unreadable verdict is none."""
+    return facts.lsp_verdict == "yes"
+
+
 Predicate = Callable[[TrajectoryFacts, FilterLimits], bool]
 
 TRAJECTORY_FILTERS: dict[str, Predicate] = {
@@ -118,6 +132,8 @@ TRAJECTORY_FILTERS: dict[str, Predicate] = {
     "within_tokens": within_tokens,
     "within_turns": within_turns,
     "no_history_reads": no_history_reads,
+    "lsp_calls": lsp_calls,
+    "lsp_judge": lsp_judge,
 }
 
 

@@ -70,7 +70,7 @@ class VLLMEngine:
             self._expected = shapes_of_files(weight_files(folder))
             self._architecture = _architecture(folder)
             self._stop_token_ids = [_token_id(folder / "tokenizer.json", END_OF_TURN)]
-            self._scratch = await asyncio.to_thread(_scratch_folder)
+            self._scratch = await asyncio.to_thread(scratch_folder)
             self._llm = _start_llm(folder, engine, dtype)
             from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
@@ -230,7 +230,7 @@ class VLLMEngine:
         )
 
 
-def _scratch_folder() -> Path:
+def scratch_folder() -> Path:
     """A folder for the temporary files of this process, since vLLM leaves its sockets and rendezvous files behind. Folders of
     processes that are gone are removed."""
     for old in TEMP.glob(f"{SCRATCH_PREFIX}*-*"):
@@ -241,14 +241,19 @@ def _scratch_folder() -> Path:
     return folder
 
 
-def _start_llm(folder: Path, engine: EngineConfig, dtype: str) -> Any:
-    """vLLM reads its environment at import, so it is set first; torch alone tells whether there is a GPU."""
+def set_engine_environment() -> bool:
+    """Set what vLLM reads at import; call it before. Whether there is a GPU (torch alone tells)."""
     os.environ.update(_EVERY_ENV)
     import torch
 
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ.update(_CPU_ENV)
+    return on_gpu
+
+
+def _start_llm(folder: Path, engine: EngineConfig, dtype: str) -> Any:
+    on_gpu = set_engine_environment()
     from vllm.config.weight_transfer import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM

@@ -36,8 +36,8 @@ elif command -v apt-get >/dev/null; then
     if [ -n "$packages" ]; then
         say "installing$packages"
         # shellcheck disable=SC2086
-        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends install $packages >/dev/null ||
-            { $as_root apt-get -qq update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends install $packages >/dev/null; } ||
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends install $packages >/dev/null ||
+            { $as_root apt-get -o DPkg::Lock::Timeout=300 -qq update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends install $packages >/dev/null; } ||
             say "apt-get cannot install$packages"
     fi
     if command -v npm >/dev/null && ! command -v typescript-language-server >/dev/null; then

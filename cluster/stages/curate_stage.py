@@ -1,7 +1,7 @@
 """Curation: difficulty per task, named filters, a cap and a split; the trajectories that SFT learns from, and the funnel."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import orjson
 from cluster.funnel_chart import funnel_chart
 from cluster.funnel_table import funnel_table
 from cluster.group_store import GroupStoreError, count_lost, read_facts, read_outcomes
+from cluster.lsp_curation import CALLS, DELETIONS_FILE, JUDGE, JUDGE_LEDGER, LspFacts, collect_lsp_facts
 from cluster.run_folder import write_atomically
 from cluster.stage import Stage, StageContext, StageError
 from cluster.svg_charts import standalone_svg
@@ -23,10 +24,12 @@ from envpool.difficulty import (
     difficulty_of_outcomes,
     read_reward_rows,
 )
+from envpool.policy import PolicyError
 from envpool.problem_store import TaskStoreError
 from envpool.task_columns import TaskOrigin, read_task_origins
+from envpool.token_usage import read_ledgers, usage_record
 from verifier.trajectory_curation import Curation, CurationRules, curate_trajectories
-from verifier.trajectory_filter import filter_limits, select_filters
+from verifier.trajectory_filter import TrajectoryFacts, filter_limits, select_filters
 
 UNKNOWN_SOURCE = "unknown"
 FUNNEL_FILE = "curation_funnel.svg"
@@ -43,8 +46,9 @@ async def curate(context: StageContext) -> dict[str, Any]:
         played = difficulty_of_outcomes(read_outcomes(rollout))
         statistics = statistics_index(context.config.curate, played)
         difficulty = joined_difficulty(played, statistics, origins)
-        result, lost = curate_rollout(rollout, rules, difficulty, origins), count_lost(rollout)
-    except (GroupStoreError, DifficultyError, TaskStoreError, ValueError) as error:
+        lsp = await lsp_facts(context, rollout, rules, difficulty)
+        result, lost = curate_rollout(rollout, rules, difficulty, origins, lsp), count_lost(rollout)
+    except (GroupStoreError, DifficultyError, TaskStoreError, PolicyError, ValueError) as error:
         raise StageError(f"curate: {error}") from error
     funnels = result.funnels
     context.progress.console.print(funnel_table(funnels, result.fails))
@@ -54,7 +58,7 @@ async def curate(context: StageContext) -> dict[str, Any]:
         )
     if not result.train:
         raise StageError("curation left no trajectory: use more samples or other teachers (rollout.policies), or fewer filters")
-    write_results(context.folder.root, result, difficulty, context.config.curate)
+    write_results(context.folder.root, result, difficulty, context.config.curate, lsp)
     return {
         "difficulty": difficulty_record(difficulty, context.config.curate),
         "histogram": difficulty_histogram(one.mean for one in difficulty.values()),
@@ -63,6 +67,7 @@ async def curate(context: StageContext) -> dict[str, Any]:
         "funnels": [funnel.as_dict() for funnel in funnels],
         "fails_by_itself": result.fails,
         "lost": lost,
+        **({"lsp": lsp_record(context, lsp, result)} if lsp is not None else {}),
         "split": {
             "seed": rules.split_seed,
             "heldout_share": rules.heldout_share,
@@ -104,26 +109,57 @@ def joined_difficulty(
 
 
 def curate_rollout(
-    folder: Path, rules: CurationRules, difficulty: Mapping[str, TaskDifficulty], origins: Mapping[str, TaskOrigin]
+    folder: Path,
+    rules: CurationRules,
+    difficulty: Mapping[str, TaskDifficulty],
+    origins: Mapping[str, TaskOrigin],
+    lsp: LspFacts | None = None,
 ) -> Curation:
     """Streams the scalar columns of a rollout folder through the rules. Raises GroupStoreError, TrajectoryFilterError."""
-
-    def mean_of(instance_id: str) -> float:
-        return difficulty[instance_id].mean if instance_id in difficulty else NAN
 
     def source_of(instance_id: str) -> str:
         return origins[instance_id].source if instance_id in origins else UNKNOWN_SOURCE
 
     available = Counter(origin.source for origin in origins.values() if origin.split == "train")
-    return curate_trajectories(read_facts(folder, mean_of), rules, source_of, available)
+    facts = facts_with_means(folder, difficulty)
+    return curate_trajectories(facts if lsp is None else lsp.enriched(facts), rules, source_of, available)
 
 
-def write_results(root: Path, result: Curation, difficulty: Mapping[str, TaskDifficulty], config: CurateConfig) -> None:
+def facts_with_means(folder: Path, difficulty: Mapping[str, TaskDifficulty]) -> Iterator[TrajectoryFacts]:
+    """The scalar facts of every trajectory. Raises GroupStoreError."""
+    return read_facts(folder, lambda name: difficulty[name].mean if name in difficulty else NAN)
+
+
+async def lsp_facts(
+    context: StageContext, rollout: Path, rules: CurationRules, difficulty: Mapping[str, TaskDifficulty]
+) -> LspFacts | None:
+    """What the filters about the language server need; None when none of them is asked for."""
+    config = context.config.curate
+    if not {CALLS, JUDGE} & set(rules.filters):
+        return None
+    if JUDGE in rules.filters and not config.lsp.judge.base_url:
+        raise ValueError("the filter lsp_judge needs a judge: set curate.lsp.judge.base_url and curate.lsp.judge.model")
+    return await collect_lsp_facts(context.folder.root, rollout, facts_with_means(rollout, difficulty), rules, config)
+
+
+def lsp_record(context: StageContext, lsp: LspFacts, result: Curation) -> dict[str, Any]:
+    """Counts, and what the judge took in this run so far."""
+    record = lsp.record((*result.train, *result.heldout))
+    ledger = context.folder.root / JUDGE_LEDGER
+    return record | ({"judge": usage_record(read_ledgers([ledger]))} if ledger.is_file() else {})
+
+
+def write_results(
+    root: Path, result: Curation, difficulty: Mapping[str, TaskDifficulty], config: CurateConfig, lsp: LspFacts | None
+) -> None:
     """The files of a curation; the chosen pairs come last, so that they never point to an older funnel."""
     lines = [orjson.dumps(difficulty_line(row, config)) for row in difficulty.values()]
     write_atomically(root / "difficulty.jsonl", b"\n".join(lines) + b"\n")
     chart = funnel_chart("What survives curation: trajectories", result.funnels)
     write_atomically(root / FUNNEL_FILE, standalone_svg(chart).encode())
+    pairs = (*result.train, *result.heldout)
+    deletions = [] if lsp is None else [(*pair, lsp.deletions[pair]) for pair in pairs if pair in lsp.deletions]
+    write_atomically(root / DELETIONS_FILE, orjson.dumps(deletions))
     write_atomically(root / "curated_heldout.json", orjson.dumps(result.heldout))
     write_atomically(root / "curated.json", orjson.dumps(result.train))
 

@@ -6,6 +6,7 @@ import orjson
 
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
+from cluster.lsp_curation import read_deletions, trimmed
 from cluster.stage import Stage, StageContext
 from trainers.sample_building import sft_samples
 from trainers.sft_loop import run_sft, sft_data, steps_of
@@ -15,12 +16,13 @@ from trainers.train_sample import TrainSample
 def curated_samples(context: StageContext) -> list[TrainSample]:
     """The token sequences of the trajectories that curation kept."""
     chosen = {tuple(pair) for pair in orjson.loads((context.folder.root / "curated.json").read_bytes())}
+    deletions = read_deletions(context.folder.root)
     return [
         sample
         for group in read_groups(context.folder.root / "trajectories" / "rollout")
         for member in group.members
         if (member.trajectory.instance_id, member.trajectory.sample_index) in chosen
-        for sample in sft_samples(member.trajectory)
+        for sample in sft_samples(trimmed(member.trajectory, deletions))
     ]
 
 

@@ -126,7 +126,7 @@ async def reasoned(context: StageContext, samples: tuple[WorldSample, ...]) -> t
     endpoint: ChatEndpoint | None = None
     if config.reasoner == "endpoint":
         teacher = config.teacher
-        endpoint = ChatEndpoint(teacher.base_url, teacher.model, teacher.api_key_env, teacher.request_timeout_s)
+        endpoint = ChatEndpoint(teacher)
         reasoner, judge = EndpointReasoner(endpoint, config.teacher_tokens), EndpointJudge(endpoint, config.teacher_tokens)
     try:
         kept, counts = await add_reasoning(samples, reasoner, judge, context.config.seed)

@@ -44,6 +44,27 @@ def from_document(document: Mapping[str, Any]) -> RecordedEpisode:
         "stop_reason": want(info, "exit_status", str, "mini_swe_agent", ""),
     }
     extra = rest_of(document, "info", "messages", "trajectory_format", "instance_id")
-    plain = {"messages": document.get("messages"), "metadata": metadata, **extra}
+    plain = {"messages": _conversation(want(document, "messages", list, "mini_swe_agent")), "metadata": metadata, **extra}
     episode = openai_format.from_document(plain)
     return RecordedEpisode(**{**episode.__dict__, "extra": {**extra, "info": rest_of(info, "submission", "exit_status")}})
+
+
+def _conversation(messages: list[Any]) -> list[Any]:
+    """Without the closing `exit` message (`info` says the same), and with the answers that mini rejected: it keeps those only in
+    `extra.response` of the user message that says what was wrong with them."""
+    found = []
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") != "exit":
+            rejected = _rejected_answer(message)
+            found += [message] if rejected is None else [rejected, message]
+    return found
+
+
+def _rejected_answer(message: Any) -> dict[str, Any] | None:
+    """The answer without its calls: they were not carried out."""
+    extra = message.get("extra") if isinstance(message, dict) and message.get("role") == "user" else None
+    response = extra.get("response") if isinstance(extra, dict) else None
+    choices = response.get("choices") if isinstance(response, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    said = first.get("message") if isinstance(first, dict) else None
+    return {"role": "assistant", "content": said.get("content")} if isinstance(said, dict) else None

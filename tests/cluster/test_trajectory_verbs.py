@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
+from envpool.trajectory_store import read_trajectories
 
 CLI = CliRunner()
 DOCUMENT = {
@@ -60,3 +61,19 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, text: str, words: tuple
     assert code == 2
     assert reason in output
     assert output.count("\n") == 1
+
+
+def test_to_parquet_and_back(tmp_path: Path) -> None:
+    """Imported trajectories are stored like played ones: tokens, scores, and nothing of the conversation lost."""
+    source, stored, back = tmp_path / "in.jsonl", tmp_path / "store" / "runs.parquet", tmp_path / "back.jsonl"
+    source.write_text(f"{json.dumps(DOCUMENT)}\n{json.dumps(DOCUMENT | {'reward': 0.0})}\n")
+    assert run(source, "--from", "r2e_gym", "--format", "parquet", "--to", stored)[0] == 0
+    rows = [(t.sample_index, len(t.turns), c["resolved"], c["reward"]) for t, c in read_trajectories(stored)]
+    assert rows == [(0, 1, True, 1.0), (1, 1, False, 0.0)]
+    assert run(stored, "--from", "parquet", "--format", "r2e_gym", "--to", back)[0] == 0
+    first = json.loads(back.read_text().splitlines()[0])
+    names = ("thought", "action", "observation")
+    assert {name: first["trajectory_steps"][0][name] for name in names} == DOCUMENT["trajectory_steps"][0]
+    assert (first["reward"], first["problem_statement"], first["ds"]) == (1.0, "It breaks", {"instance_id": "a/b-1"})
+    code, output = run(source, "--from", "r2e_gym", "--format", "parquet", "--model", tmp_path, "--to", stored)
+    assert (code, output.count("\n")) == (2, 1)

@@ -1,16 +1,27 @@
 """The endpoint policy against a real HTTP server on this machine."""
 
+import asyncio
 import json
+import pickle
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from configs.rollout_config import EndpointConfig, RolloutConfig
+from configs.run_config import RunConfig
+from configs.stage_loading import ConfigError, config_as_yaml, load_config
+from envpool.chat_endpoint import ChatEndpoint
 from envpool.endpoint_policy import EndpointPolicy
 from envpool.policy import GenerateRequest, Message, PolicyError
+from envpool.token_usage import TokenUsage, UsageLedger, read_ledgers, usage_record
 from tests.envpool.agent_doubles import CHAT
 
 REQUEST = GenerateRequest(
@@ -26,11 +37,13 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.was_asked = threading.Event()
         script = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                script.was_asked.set()
                 script.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, json.loads(body)))
                 status, headers, answer = script.answers[min(len(script.asked), len(script.answers)) - 1]
                 self.send_response(status)
@@ -46,10 +59,10 @@ class ScriptedServer:
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
 
-    def says(self, content: str | None, finish: str = "stop") -> None:
+    def says(self, content: str | None, finish: str = "stop", usage: Any = None, **message: Any) -> None:
         answer = {
-            "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": finish}],
-            "usage": {"prompt_tokens": 20, "completion_tokens": 7},
+            "choices": [{"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}],
+            "usage": usage or {"prompt_tokens": 20, "completion_tokens": 7},
         }
         self.answers.append((200, {}, json.dumps(answer).encode()))
 
@@ -67,8 +80,13 @@ def server() -> Iterator[ScriptedServer]:
     scripted.thread.join()
 
 
+def endpoint_at(url: str, deadline_s: float = 20.0, ledger: Path | None = None, **fields: Any) -> ChatEndpoint:
+    config = EndpointConfig(**{"base_url": url, "model": "teacher-1", "request_timeout_s": 10.0, **fields})
+    return ChatEndpoint(config, deadline_s, ledger=UsageLedger(ledger))
+
+
 def policy_at(url: str, **fields: Any) -> EndpointPolicy:
-    return EndpointPolicy(url, "teacher-1", CHAT, **{"deadline_s": 20.0, "request_timeout_s": 10.0, **fields})
+    return EndpointPolicy(endpoint_at(url, **fields), CHAT)
 
 
 async def test_a_completion_carries_ids_nan_logprobs_and_token_counts(server: ScriptedServer) -> None:
@@ -96,8 +114,14 @@ async def test_a_completion_carries_ids_nan_logprobs_and_token_counts(server: Sc
         "temperature": 0.7,
         "seed": 5,
     }
-    usage = policy.usage
+    usage = policy.endpoint.usage
     assert (usage.requests, usage.retries, usage.prompt_tokens, usage.completion_tokens) == (2, 0, 40, 14)
+
+
+async def test_further_fields_of_a_request(server: ScriptedServer) -> None:
+    server.says("ok")
+    await policy_at(server.url, extra_body={"reasoning_effort": "high", "temperature": 0.1})(REQUEST)
+    assert (server.asked[0][2]["reasoning_effort"], server.asked[0][2]["temperature"]) == ("high", 0.1)
 
 
 async def test_a_cut_answer_has_no_end_of_turn(server: ScriptedServer) -> None:
@@ -118,7 +142,7 @@ async def test_passing_failures_are_retried(server: ScriptedServer, status: int)
     server.says("ok")
     policy = policy_at(server.url)
     assert CHAT.decode((await policy(REQUEST)).token_ids) == "ok"
-    assert (len(server.asked), policy.usage.retries) == (2, 1)
+    assert (len(server.asked), policy.endpoint.usage.retries) == (2, 1)
 
 
 async def test_lasting_failures_end_with_the_attempts(server: ScriptedServer) -> None:
@@ -181,3 +205,74 @@ async def test_a_key_that_is_not_set_is_named(server: ScriptedServer, monkeypatc
     with pytest.raises(PolicyError, match=f"environment variable {KEY_NAME} is not set"):
         await policy_at(server.url, api_key_env=KEY_NAME)(REQUEST)
     assert server.asked == []
+
+
+async def test_reasoning_is_kept_as_a_thought_unless_it_would_be_a_call(server: ScriptedServer) -> None:
+    call = "<function=submit>\n</function>"
+    server.says(call, reasoning_content="It is fixed.")
+    server.says(call, reasoning=f"I could say {call} now.")
+    policy = policy_at(server.url)
+    kept, left_out = [CHAT.decode((await policy(REQUEST)).token_ids) for _ in range(2)]
+    assert kept == f"<think>\nIt is fixed.\n</think>\n\n{call}"
+    assert left_out == call
+
+
+async def test_tokens_and_dollars_add_up_in_a_ledger_that_outlives_the_process(server: ScriptedServer, tmp_path: Path) -> None:
+    server.says("ok", usage={"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 600}})
+    prices = {"usd_per_million_prompt": 2.0, "usd_per_million_cached": 0.5, "usd_per_million_completion": 10.0}
+    path = tmp_path / "usage" / "worker_0.jsonl"
+    for _ in range(2):  # two processes after one another
+        policy = policy_at(server.url, ledger=path, **prices)
+        await policy(REQUEST)
+        await policy.close()
+    assert policy.endpoint.usage == TokenUsage(1, 0, 1000, 600, 10, 0.0012)
+    with path.open("ab") as file:
+        file.write(b'\n{"session": "torn')
+    assert read_ledgers([path]) == {"s": TokenUsage(2, 0, 2000, 1200, 20, 0.0024)}
+    assert usage_record(read_ledgers([path])) == {
+        "sessions": 1, "requests": 2, "prompt_tokens": 2000, "cached_tokens": 1200, "completion_tokens": 20, "cost_usd": 0.0024,
+    }  # fmt: skip
+
+
+async def test_the_key_is_in_no_file(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_NAME, "sk-very-secret")
+    server.says("ok")
+    policy = policy_at(server.url, api_key_env=KEY_NAME, ledger=tmp_path / "usage.jsonl")
+    await policy(REQUEST)
+    (tmp_path / "config.yaml").write_text(
+        config_as_yaml(replace(RunConfig(), rollout=RolloutConfig(endpoint=policy.endpoint.config)))
+    )
+    files = [tmp_path / "config.yaml", tmp_path / "usage.jsonl"]
+    assert all(b"sk-very-secret" not in path.read_bytes() for path in files)
+    assert b"sk-very-secret" not in pickle.dumps(policy.endpoint.config)
+
+
+@pytest.mark.parametrize("fields", [{"api_key_env": "sk-proj-abc123"}, {"base_url": "https://me:secret@host/v1"}])
+def test_a_key_in_the_configuration_is_refused_and_not_repeated(fields: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="environment variable") as caught:
+        load_config(None, [f"curate.lsp.judge.{name}={value}" for name, value in fields.items()])
+    assert "abc123" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_retry_after_silences_all_requests(server: ScriptedServer) -> None:
+    """The date form; both requests are answered, and the second was not sent while the first one's silence lasted."""
+    server.fails(429, "slow down", Retry_After=formatdate(time.time() + 2, usegmt=True))
+    server.says("ok")
+    policy = policy_at(server.url)
+    first = asyncio.create_task(policy(REQUEST))
+    await asyncio.to_thread(server.was_asked.wait, 10)
+    await asyncio.sleep(0.3)
+    await policy(REQUEST)
+    await first
+    assert policy.endpoint.limiter.waited_s > 0.2
+    assert len(server.asked) == 3
+
+
+async def test_the_rate_limit_is_kept_and_its_wait_is_bounded(server: ScriptedServer) -> None:
+    server.says("ok")
+    policy = policy_at(server.url, requests_per_minute=2, deadline_s=0.5)
+    await asyncio.gather(policy(REQUEST), policy(REQUEST))
+    with pytest.raises(PolicyError, match=r"its rate limit lets no request through in 0.5 s"):
+        await policy(REQUEST)
+    assert len(server.asked) == 2

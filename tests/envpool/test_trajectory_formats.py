@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpool.action_format import ToolCall, render_action
+from envpool.action_formats import ACTION_FORMATS
 from envpool.patch import Patch
 from envpool.recorded_episode import RecordedEpisode, RecordedStep, TrajectoryFormatError, record_trajectory, sample_of_episode
 from envpool.trajectory import StopReason, Trajectory, Turn
@@ -172,6 +173,34 @@ def test_documents_of_other_tools() -> None:
     }  # fmt: skip
     episode = TRAJECTORY_FORMATS["atif"].from_document(atif)
     assert (episode.model, episode.steps[0].thought, episode.steps[0].observation) == ("other", "Hm. I look", "a\nGo on")
+
+
+def test_the_thought_of_a_native_turn_ends_before_its_call() -> None:
+    call = ToolCall("execute_bash", {"command": "ls -la\ncat <a.py>"})
+    text = f"Look.\n{ACTION_FORMATS['native'].render(call)}"
+    native = replace(TRAJECTORY, turns=(turn(text, LS, "a.py", [5]),))
+    (step,) = record_trajectory(native, 1.0).steps
+    assert (step.thought, step.action) == ("Look.", LS)
+
+
+def test_a_real_run_of_mini_swe_agent_with_rejected_answers_is_read() -> None:
+    """Its own shape (version 2.4.6): a closing `exit` message, and answers without a call only in `extra.response`."""
+    wrong = {
+        "role": "user",
+        "content": "No tool calls found",
+        "extra": {"response": {"choices": [{"message": {"content": "ad"}}]}},
+    }
+    document = {
+        "trajectory_format": "mini-swe-agent-1.1",
+        "info": {"exit_status": "LimitsExceeded", "submission": "", "config": {"model": {"model_name": "m"}}},
+        "messages": [
+            {"role": "system", "content": "Call bash."}, {"role": "user", "content": "Fix"}, wrong, wrong,
+            {"role": "exit", "content": "LimitsExceeded", "extra": {}},
+        ],
+    }  # fmt: skip
+    episode = TRAJECTORY_FORMATS["mini_swe_agent"].from_document(document)
+    step = RecordedStep("ad", "", "No tool calls found")
+    assert (episode.prompt, episode.steps, episode.stop_reason) == ("Fix", (step, step), "LimitsExceeded")
 
 
 JSON = st.recursive(

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
 from configs.tasks_config import MicroTasksConfig
 from envpool.chat_format import load_chat_format
@@ -119,7 +119,7 @@ needs_checkpoint = pytest.mark.skipif(not (FOLDER / "model.safetensors").exists(
 @needs_checkpoint
 def test_shipped_tokenizer_is_the_script_s_and_the_template_is_the_chat_format() -> None:
     assert Tokenizer.from_file(str(FOLDER / "tokenizer.json")).get_vocab() == TOKENIZER.get_vocab()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)  # AutoTokenizer rebuilds any Qwen2 tokenizer as Qwen's own
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     assert tokenizer.eos_token_id == TOKENIZER.token_to_id("<|im_end|>") == 2
     messages = [Message("user", "a"), Message("assistant", "b"), Message("tool", "c")]
     plain = [{"role": message.role, "content": message.content} for message in messages]

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from configs.rollout_config import EndpointConfig
 from envpool.chat_endpoint import ChatEndpoint
 from envpool.transition_format import ExecutedCommand, ExecutionContext
 from verifier.reverse_reasoning import EndpointJudge, EndpointReasoner, add_reasoning, objection_to, teacher_prompt
@@ -71,7 +72,7 @@ def sample(name: str) -> WorldSample:
 
 
 async def test_every_step_counts_what_it_drops(url: str) -> None:
-    endpoint = ChatEndpoint(url, "teacher", max_attempts=1)
+    endpoint = ChatEndpoint(EndpointConfig(base_url=url, model="teacher", max_attempts=1))
     samples = [sample(name) for name in (*ANSWERS, "broken.py")]
     kept, counts = await add_reasoning(samples, EndpointReasoner(endpoint, 100), EndpointJudge(endpoint, 100), seed=0)
     await endpoint.close()

@@ -17,7 +17,7 @@ from verifier.trajectory_filter import (
 )
 
 LIMITS = FilterLimits(mean_low=1e-7, mean_high=0.9999999, tokens_below=81_920, max_turns=100)
-GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 0, 0, 0, task_mean=0.5)
+GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 0, 0, 0, 0.5, 2, "yes")
 
 CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
     "resolved": [({"resolved": True}, True), ({"resolved": False}, False)],
@@ -45,6 +45,8 @@ CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
     "within_tokens": [({"num_tokens": 81_919}, True), ({"num_tokens": 81_920}, False)],
     "within_turns": [({"num_turns": 100}, True), ({"num_turns": 101}, False)],
     "no_history_reads": [({"num_history_reads": 0}, True), ({"num_history_reads": 1}, False)],
+    "lsp_calls": [({"num_lsp_successes": 2}, True), ({"num_lsp_successes": 1}, False)],
+    "lsp_judge": [({"lsp_verdict": word}, word == "yes") for word in ("yes", "no", "invalid", "")],
 }
 
 

@@ -1,0 +1,29 @@
+"""The policies that a rollout worker has without an engine: scripted teachers, and the configured endpoint."""
+
+from pathlib import Path
+
+from configs.run_config import RunConfig
+from envpool.action_formats import action_format
+from envpool.chat_endpoint import ChatEndpoint
+from envpool.chat_format import ChatFormat
+from envpool.endpoint_policy import EndpointPolicy
+from envpool.policy import Generate
+from envpool.scripted_policy import TEACHERS, ScriptedPolicy
+from envpool.token_usage import UsageLedger
+
+LEDGERS = "endpoint_usage"
+"""Folder beside the journals with a ledger per worker."""
+
+
+def scripted_policies(chat: ChatFormat) -> dict[str, Generate]:
+    """Every scripted teacher as a policy."""
+    return {name: ScriptedPolicy(teacher, chat.completion_ids) for name, teacher in TEACHERS.items()}
+
+
+def endpoint_policy(config: RunConfig, chat: ChatFormat, journal: Path | None) -> EndpointPolicy:
+    """The policy behind `rollout.endpoint`; its deadline is that of an engine request. All workers share its rate limits."""
+    asked = config.rollout.endpoint
+    deadline_s = max(asked.request_timeout_s, config.engine.request_timeout_s)
+    ledger = UsageLedger(None if journal is None else journal.parent / LEDGERS / journal.name)
+    endpoint = ChatEndpoint(asked, deadline_s, config.cluster.num_rollout_workers, ledger)
+    return EndpointPolicy(endpoint, chat, action_format(config.rollout.episode.action_format))
