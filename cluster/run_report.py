@@ -6,12 +6,22 @@ from typing import Any
 
 import orjson
 
-from cluster.funnel_chart import funnel_chart
-from cluster.metric_sinks import read_metrics
+from cluster.report_figures import (
+    EVALUATIONS,
+    curation_figures,
+    evaluation_figures,
+    grpo_figures,
+    learning_figures,
+    rollout_figures,
+    scaling_figures,
+    task_figures,
+    timing_figures,
+    world_model_figures,
+)
 from cluster.run_folder import RunFolder, write_atomically
-from cluster.svg_charts import Series, bar_chart, line_chart
 from cluster.trajectory_page import sample_trajectory_html
-from envpool.funnel import funnel_from_dict
+from cluster.viewer.run_index import RunIndex
+from configs.grpo_config import GRPOConfig
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -33,26 +43,31 @@ details{margin:6px 0}summary{cursor:pointer;color:#2f6fde}
 """)
 
 
-EVALUATIONS = (("eval-base", "Base"), ("eval-sft", "SFT"), ("eval-grpo", "GRPO"))
-
-
 def write_report(folder: RunFolder) -> None:
     """Write report.html from stages.json, metrics.jsonl and the stored trajectories."""
-    records = folder.stage_records()
-    versions = orjson.loads((folder.root / "versions.json").read_bytes())
-    settings = (folder.root / "config.yaml").read_text(encoding="utf-8")
+    records, root = folder.stage_records(), folder.root
+    versions = orjson.loads((root / "versions.json").read_bytes())
+    settings = (root / "config.yaml").read_text(encoding="utf-8")
+    table = RunIndex(root, GRPOConfig().advantage, repo_of=lambda name: name).table()
     sections = [
         section("Results", results_html(records)),
-        section("Learning curves", grid(learning_charts(folder, records))),
-        section("Tasks and curation", grid(curation_charts(records))),
-        section("Test-time scaling", grid(scaling_charts(records))),
-        section("Time", grid(timing_charts(records))),
+        section("Tasks", grid(task_figures(folder.tasks))),
+        section("Rollouts", grid(rollout_figures(records, table))),
+        section("Curation", grid(curation_figures(records))),
+        section("Supervised fine-tuning", grid(learning_figures(root, "sft", "SFT"))),
+        section("Reinforcement learning", grid(grpo_figures(root))),
+        section("Evaluation", grid(evaluation_figures(records))),
+        section("World model", grid(world_model_figures(root, records))),
+        section("Test-time scaling", grid(scaling_figures(records))),
+        section("Time", grid(timing_figures(records))),
+        section("What could not be read", "".join(f"<p>{escape(text)}</p>" for text in table["problems"])),
         section("One trajectory to read", sample_trajectory_html(folder)),
+        section("All trajectories", f"<p class='s'>in the browser: <code>swe-master view {escape(str(root))}</code></p>"),
         section("Configuration", f"<details><summary>config.yaml</summary><pre>{escape(settings)}</pre></details>"),
     ]
     subtitle = " · ".join(f"{name} {version}" for name, version in versions.items())
-    page = PAGE.substitute(title=escape(folder.root.name), subtitle=escape(subtitle), body="".join(sections))
-    write_atomically(folder.root / "report.html", page.encode())
+    page = PAGE.substitute(title=escape(root.name), subtitle=escape(subtitle), body="".join(sections))
+    write_atomically(root / "report.html", page.encode())
 
 
 def section(title: str, body: str) -> str:
@@ -82,7 +97,7 @@ def result_rows(records: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]
         rows.append((f"TTS@{largest}", percent(tts["tts_at"][largest]), size))
         rows.append((f"share of pass@1 → pass@{largest} closed", percent(tts["closed_share"]), size))
         scorer = tts["scorer"]
-        quality = scorer["calibrated"]
+        quality = scorer.get("calibrated")
         if quality:
             size = f"{scorer['num']} candidates, {tts['context']} context"
             rows.append(("SWR accuracy", percent(quality["accuracy"]), size))
@@ -109,59 +124,3 @@ def results_html(records: dict[str, dict[str, Any]]) -> str:
         return '<p class="none">nothing evaluated yet</p>'
     cells = "".join(f"<tr><td>{escape(a)}</td><td><b>{escape(b)}</b></td><td>{escape(c)}</td></tr>" for a, b, c in rows)
     return f"<table><tr><th>quantity</th><th>value, 95 % interval</th><th>measured on</th></tr>{cells}</table>"
-
-
-def learning_charts(folder: RunFolder, records: dict[str, dict[str, Any]]) -> list[str]:
-    charts = []
-    for stage, title in (("sft", "SFT loss"), ("world-model", "World model loss")):
-        if rows := read_metrics(folder.root, stage):
-            charts.append(line_chart(title, {"loss": curve(rows, "loss")}, "optimizer step", "nats per token"))
-    rows = read_metrics(folder.root, "grpo")
-    if rows:
-        rewards = {"shaped reward": curve(rows, "reward/mean"), "pass@1": curve(rows, "rollout/resolved")}
-        charts.append(line_chart("GRPO: training tasks", rewards, "optimizer step", "mean over the step's episodes", (0, 1)))
-        charts.append(line_chart("GRPO: turns per episode", {"turns": curve(rows, "rollout/turns")}, "optimizer step", "turns"))
-        stops = sorted({key for row in rows for key in row if key.startswith("stop/")})
-        shares = {key.removeprefix("stop/"): curve(rows, key) for key in stops}
-        charts.append(line_chart("GRPO: why episodes end", shares, "optimizer step", "share", (0, 1)))
-    bars = [(label, records[name]["pass_at"]["1"][0]) for name, label in EVALUATIONS if name in records]
-    if bars:
-        charts.append(bar_chart("Held-out pass@1", bars, "policy", "pass@1"))
-    return charts
-
-
-def curve(rows: list[dict[str, Any]], key: str) -> Series:
-    return Series([(row["step"], row[key]) for row in rows if key in row])
-
-
-def curation_charts(records: dict[str, dict[str, Any]]) -> list[str]:
-    charts = []
-    if (curate := records.get("curate")) is not None:
-        histogram = [(f".{i}" if i < 9 else ".9-1", count) for i, count in enumerate(curate["histogram"])]
-        charts.append(bar_chart("Difficulty: mean reward per task", histogram, "mean reward of the teachers' episodes", "tasks"))
-        funnels = [funnel_from_dict(row) for row in curate.get("funnels", ())]
-        if funnels:
-            charts.append(funnel_chart("What survives curation: trajectories", funnels))
-        else:
-            charts.append(bar_chart("What survives curation", curate["funnel"], "filter", "trajectories"))
-    if (rollout := records.get("rollout")) is not None:
-        bars = [(name, row["resolved"] / max(row["episodes"], 1)) for name, row in rollout["by_policy"].items()]
-        charts.append(bar_chart("Teachers: share of resolved episodes", bars, "teacher", "resolved"))
-    return charts
-
-
-def scaling_charts(records: dict[str, dict[str, Any]]) -> list[str]:
-    if (tts := records.get("tts")) is None:
-        return []
-    lines = {name: band(tts[key]) for name, key in (("Pass@K", "pass_at"), ("TTS@K", "tts_at"))}
-    return [line_chart("Test-time scaling", lines, "K candidates", "resolved", (0, 1))]
-
-
-def band(estimates: dict[str, list[float]]) -> Series:
-    items = sorted((int(k), v) for k, v in estimates.items())
-    return Series([(k, v[0]) for k, v in items], [v[1] for _, v in items], [v[2] for _, v in items])
-
-
-def timing_charts(records: dict[str, dict[str, Any]]) -> list[str]:
-    bars = [(name.replace("-", "_"), record["seconds"]) for name, record in records.items()]
-    return [bar_chart(f"Seconds per stage, {sum(value for _, value in bars):,.0f} in all", bars, "stage", "s")] if bars else []

@@ -1,6 +1,7 @@
 """What `swe-master view` shows: the web viewer, one exported file, or a run in the terminal."""
 
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console, RenderableType
 from rich.panel import Panel
@@ -29,7 +30,9 @@ def serve_view(path: Path, host: str, port: int) -> None:
     from cluster.viewer.viewer_answers import RunLibrary
     from cluster.viewer.web_server import open_server
 
-    server, moved = open_server(RunLibrary(path), host, port)
+    library = RunLibrary(path)
+    server, moved = open_server(library, host, port)
+    Thread(target=library.read_ahead, daemon=True).start()
     if moved:
         print(f"port {port} is taken; using another")
     print(f"{path}: {server.link}  (Ctrl-C ends it)", flush=True)

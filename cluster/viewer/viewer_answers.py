@@ -6,6 +6,7 @@ spans/RUN/SHARD/FIRST/COUNT      (SHARD is `stage/shard_00000`)
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -46,6 +47,12 @@ class RunLibrary:
                     raise AnswerError(f"no run {name}")
                 self._open[name] = ViewedRun(root)
             return self._open[name]
+
+    def read_ahead(self) -> None:
+        """Build the index of a single run before anybody asks; what goes wrong is said when it is asked for."""
+        if self._single:
+            with suppress(AnswerError, OSError, ValueError):
+                self.run(self._path.name).index.table()
 
     def runs(self) -> list[dict[str, Any]]:
         """Name, stages finished and time of every run, the newest first."""

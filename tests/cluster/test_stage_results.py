@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from cluster.episode_playing import task_seed
 from cluster.group_store import GroupStore, read_groups
+from cluster.report_figures import histogram
 from cluster.run_folder import RunFolder
 from cluster.run_report import percent, result_rows, write_report
 from cluster.stages.eval_stage import gain_over, pass_at_table
@@ -116,3 +118,34 @@ def test_result_rows_of_nothing_and_of_a_gain() -> None:
     record = {"num_tasks": 2, "num_samples": 1, "seed": 0, "pass_at": {"1": [0.5, 0.4, 0.6]}, "gain": [0.1, 0.05, 0.15]}
     assert [row[1] for row in result_rows({"eval-grpo": record})] == ["50.0 % [40.0, 60.0]", "+10.0 % [+5.0, +15.0]"]
     assert percent([-0.1, -0.2, 0.0], "+") == "-10.0 % [-20.0, +0.0]"
+
+
+def test_every_stage_has_its_figures(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig(runs_dir=str(tmp_path)))
+    with GroupStore(folder.root / "trajectories" / "rollout") as store:
+        store.add(Group("a", (scored("a", 0, True), scored("a", 1, False)), ()))
+    rows = [
+        {"stage": stage, "step": step, "loss": 1.0, "reward/mean": 0.5, "stop/submitted": 1.0, "time/train_s": 1.0}
+        for stage in ("sft", "grpo", "world-model")
+        for step in (1, 2)
+    ]
+    (folder.root / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    bins = [{"mean_probability": 0.2, "resolved_share": 0.1}, {"mean_probability": 0.9, "resolved_share": 0.8}]
+    scorer = {"num": 0, "calibrated": {}, "reliability": bins, "reliability_raw": bins}
+    curves = {"pass_at": {"1": [0.5, 0.4, 0.6]}, "tts_at": {"1": [0.5, 0.4, 0.6]}, "turns": {"4": [0.2, 0.1, 0.3, 3.5]}}
+    size = {"closed_share": [0.0, 0.0, 0.0], "num_tasks": 1, "context": "deployable", "scorer": scorer, "seconds": 1.0}
+    folder.record_stage("tts", {**curves, **size})
+    (folder.root / "trajectories" / "rollout" / "torn.parquet").write_bytes(b"PAR1")
+    write_report(folder)
+    page = (folder.root / "report.html").read_text()
+    for title in ("Rollouts: turns", "SFT: loss", "GRPO: training tasks", "GRPO: seconds per step", "SWR: reliability"):
+        assert f">{title}</text>" in page
+    assert ">Test-time scaling: turns</text>" in page
+    assert "torn.parquet" in page.split("What could not be read")[1]
+    assert f"swe-master view {folder.root}" in page
+
+
+def test_histogram_bins_are_whole_and_hold_everything() -> None:
+    assert histogram([1, 1, 2, 9], 5) == [("1", 3.0), ("3", 0.0), ("5", 0.0), ("7", 0.0), ("9", 1.0)]
+    assert sum(count for _, count in histogram(list(range(3, 1003)))) == 1000.0
+    assert histogram([]) == []

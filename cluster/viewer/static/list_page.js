@@ -14,7 +14,7 @@ V.advantageBar = function (value, scale = 1) {
 
 V.rowCells = function (table, at, hit) {
   const r = table.rows;
-  return V.h(hit ? "div.trow.two" : "div.trow", null, V.outcome(r.resolved[at]),
+  return V.h(hit ? "div.trow.hit" : "div.trow", null, V.outcome(r.resolved[at]),
     V.h("span.task", null, V.visible(table.name("instance", at)), V.h("span.quiet", null, ` #${r.sample_index[at]}`)),
     V.h("span.chip", null, table.name("stage", at) + (r.step[at] ? ` · ${r.step[at]}` : "")),
     V.h("span.n", null, V.num(r.reward[at])), V.advantageBar(r.advantage[at]), V.h("span.n.adv-n", null, V.signed(r.advantage[at])),
