@@ -53,8 +53,12 @@ async def world_client(context: StageContext) -> WorldModelClient:
 async def judged_patches(
     client: WorldModelClient, patches: Sequence[ScoredTrajectory], context_of: ContextOf, seed: int
 ) -> tuple[list[JudgedPatch], dict[str, float]]:
-    """Votes on every patch, in order, and how far the simulated reports agree with the real ones."""
-    votes = await asyncio.gather(*(patch_votes(client, patch, context_of, seed) for patch in patches))
+    """Votes on every patch, in order, and how far the simulated reports agree with the real ones. Equal patches of a task that
+    saw the same are read once."""
+    distinct = {_reading(patch): patch for patch in patches}
+    found = await asyncio.gather(*(patch_votes(client, patch, context_of, seed) for patch in distinct.values()))
+    by_reading = dict(zip(distinct, found, strict=True))
+    votes = [by_reading[_reading(patch)] for patch in patches]
     judged = [
         JudgedPatch(patch.trajectory.instance_id, of_one, mean_probability(of_one), patch.resolved)
         for patch, of_one in zip(patches, votes, strict=True)
@@ -66,6 +70,11 @@ async def judged_patches(
         if vote is not None
     ]
     return judged, report_agreement(pairs)
+
+
+def _reading(patch: ScoredTrajectory) -> tuple[str, str, str]:
+    """What a patch's votes depend on."""
+    return patch.trajectory.instance_id, patch.trajectory.patch.diff, patch.context.observed if patch.context else ""
 
 
 async def patch_votes(

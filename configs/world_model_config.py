@@ -48,6 +48,8 @@ class WorldModelConfig:
     """Map of probabilities fitted on tasks kept out of training: none, temperature, platt, isotonic."""
     calibration_share: float = 0.15
     """Share of the training tasks that are kept out for it, chosen by a hash of their name."""
+    calibration_episodes: int = 4
+    """Episodes that the newest policy plays on each of them for it; 0: the recorded rollouts are taken."""
     calibration_samples: int = 400
     """Patches, and commands, of these tasks that are scored at most."""
     num_engines: int = 1

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from cluster.calibration_file import write_calibration
+from cluster.episode_playing import play_tasks
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.world_model_judging import judged_patches, measured_runs, world_client
+from configs.simulation_check import uses_world_model
 from envpool.chat_endpoint import ChatEndpoint
 from envpool.chat_format import ChatFormat
 from trainers.sft_loop import run_sft
@@ -22,7 +24,7 @@ from verifier.calibration import CALIBRATIONS
 from verifier.curator_context import curator_context
 from verifier.reverse_reasoning import EndpointJudge, EndpointReasoner, Judge, Reasoner, add_reasoning
 from verifier.reward import ScoredTrajectory
-from verifier.scorer_metrics import scorer_quality
+from verifier.scorer_metrics import Judged, scorer_quality
 from verifier.scorer_prompt import ScorerContext
 from verifier.scripted_reasoner import ScriptedReasoner
 from verifier.world_model_data import ContextOf, WorldSample, deployable, report_samples, transition_samples
@@ -137,32 +139,34 @@ async def reasoned(context: StageContext, samples: tuple[WorldSample, ...]) -> t
 
 
 async def calibrate(context: StageContext) -> dict[str, Any]:
-    """Score the patches and commands of the tasks that were kept out; fit the calibration, measure fidelity."""
+    """Score patches and commands of the tasks that were kept out; fit the calibration, measure fidelity."""
     config, seed = context.config.world_model, context.config.seed
     if config.calibration == "none":
         return {}
-    episodes = [
-        one for one in training_trajectories(context) if is_kept_out(one.trajectory.instance_id, config.calibration_share)
-    ]
+    source, episodes = await calibration_episodes(context)
     await context.fleet.serve("world-model")
     client = await world_client(context)
     record: dict[str, Any] = {}
     if "reward" in config.roles:
-        patches = distinct_patches(episodes, config.calibration_samples, seed)
+        patches = chosen_patches(episodes, config.calibration_samples, seed)
         judged, agreement = await judged_patches(client, patches, context_of(context), seed)
-        flat = [(one.probability, one.resolved) for one in judged if one.probability is not None]
-        if not flat:
-            raise StageError(
-                f"none of {len(judged)} kept-out patches could be scored; lower world_model.calibration=none or train longer"
-            )
-        probabilities, outcomes = [one[0] for one in flat], [one[1] for one in flat]
-        calibration = CALIBRATIONS[config.calibration](probabilities, outcomes)
-        write_calibration(context.folder.hf("world-model"), calibration)
-        by_task: dict[str, list[tuple[float, bool]]] = {}
+        by_task: dict[str, list[Judged]] = {}
         for one in judged:
             if one.probability is not None:
                 by_task.setdefault(one.instance_id, []).append((one.probability, one.resolved))
-        record["calibration"] = {"method": config.calibration, "patches": len(flat), "unscored": len(judged) - len(flat)}
+        flat = [one for of_task in by_task.values() for one in of_task]
+        if not flat:
+            raise StageError(
+                f"none of {len(judged)} kept-out patches has a readable report; raise max_report_tokens or train longer"
+            )
+        calibration = CALIBRATIONS[config.calibration]([one[0] for one in flat], [one[1] for one in flat])
+        write_calibration(context.folder.hf("world-model"), calibration)
+        record["calibration"] = {
+            "method": config.calibration,
+            "episodes_of": source,
+            "patches": len(flat),
+            "unscored": len(judged) - len(flat),
+        }
         record["kept_out_quality"] = scorer_quality(list(by_task.values()), seed=seed)
         record["kept_out_reports"] = agreement
     if "transition" in config.roles:
@@ -171,15 +175,33 @@ async def calibrate(context: StageContext) -> dict[str, Any]:
     return record
 
 
-def distinct_patches(episodes: list[ScoredTrajectory], most: int, seed: int) -> list[ScoredTrajectory]:
-    """At most `most` graded patches with a context, one of each distinct edit and observation of a task, chosen by the seed."""
-    distinct = {
-        (one.trajectory.instance_id, one.trajectory.patch.diff, one.context.observed): one
-        for one in episodes
-        if one.context is not None and not one.grader.startswith("swr/")
-    }
-    keys = sorted(distinct, key=lambda key: hashlib.sha256("\0".join((str(seed), *key)).encode("utf-8", "replace")).digest())
-    return [distinct[key] for key in keys[:most]]
+async def calibration_episodes(context: StageContext) -> tuple[str, list[ScoredTrajectory]]:
+    """Graded episodes of the tasks that were kept out, and who played them: the run's newest policy, now, since that is whose
+    patches will be judged; the recorded rollouts where there is no policy yet, or world_model.calibration_episodes is 0."""
+    config = context.config.world_model
+    policy = next((name for name in ("grpo", "sft") if name in context.folder.stage_records()), None)
+    if policy is None or config.calibration_episodes == 0 or uses_world_model(context.config):
+        recorded = training_trajectories(context)
+        return "recorded", [one for one in recorded if is_kept_out(one.trajectory.instance_id, config.calibration_share)]
+    tasks = [task for task in tasks_of(context, "train") if is_kept_out(task.instance_id, config.calibration_share)]
+    tasks = tasks[: max(1, config.calibration_samples // config.calibration_episodes)]
+    await context.fleet.serve(policy)
+    temperature = context.config.tts.temperature
+    stage = f"calibration-{policy}"
+    groups = await play_tasks(context, stage, tasks, ("engine",), config.calibration_episodes, temperature)
+    return policy, [one for group in groups for one in group.members]
+
+
+def chosen_patches(episodes: list[ScoredTrajectory], most: int, seed: int) -> list[ScoredTrajectory]:
+    """At most `most` episodes with a really graded patch and a context, chosen by the seed. Equal patches stay: a calibration is
+    about patches as they come."""
+    graded = [one for one in episodes if one.context is not None and not one.grader.startswith("swr/")]
+
+    def draw(one: ScoredTrajectory) -> bytes:
+        names = (str(seed), one.trajectory.instance_id, one.trajectory.policy_name, str(one.trajectory.sample_index))
+        return hashlib.sha256("\0".join((*names, one.trajectory.patch.diff)).encode("utf-8", "replace")).digest()
+
+    return sorted(graded, key=draw)[:most]
 
 
 STAGE = Stage("world-model", ("rollout",), train_world_model)
