@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from configs.rollout_config import EpisodeConfig
 from configs.run_config import RunConfig
 from configs.stage_loading import config_as_yaml
 
@@ -32,7 +33,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: RunConfig) -> "RunFolder":
-        """A new folder `runs_dir/name-<time>` with the resolved configuration and the versions in use."""
+        """A new folder `runs_dir/name-<time>` with the resolved configuration and the versions in use, the prompt's included.
+
+        Raises RunFolderError, also for a prompt, an action format or a tool that does not exist.
+        """
+        versions = {**installed_versions(), "prompt": _prompt_version(config.rollout.episode)}
         stamp = time.strftime("%Y%m%d-%H%M%S")
         parent = Path(config.runs_dir).absolute()
         for suffix in ("", *(f"-{number}" for number in range(2, 100))):
@@ -48,7 +53,7 @@ class RunFolder:
             raise RunFolderError(f"too many runs named {config.name} at {stamp}")
         folder = cls(root)
         write_atomically(root / "config.yaml", config_as_yaml(config).encode())
-        write_atomically(root / "versions.json", orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
+        write_atomically(root / "versions.json", orjson.dumps(versions, option=orjson.OPT_INDENT_2))
         for name in ("tasks", "images", "trajectories", "checkpoints", "hf", "logs"):
             (root / name).mkdir()
         return folder
@@ -105,6 +110,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prompt_version(episode: EpisodeConfig) -> str:
+    from envpool.prompt import prompt_version  # late: the tools are not needed for --help
+    from envpool.tools import select_tools
+
+    try:
+        return prompt_version(episode.prompt, episode.action_format, select_tools(episode.tools))
+    except ValueError as error:
+        raise RunFolderError(f"rollout.episode: {error}") from error
 
 
 def installed_versions() -> dict[str, str]:

@@ -68,8 +68,8 @@ def chosen_pairs(root: Path, choice: str) -> set[tuple[str, int]]:
 def curated_samples(root: Path, chosen: set[tuple[str, int]], config: RunConfig) -> Iterator[ChatSample]:
     """The chosen trajectories as samples, in the order stored."""
     tools = select_tools(config.rollout.episode.tools)
-    specs = tool_schemas(tools)
-    section = tool_section(tools, action_format(config.rollout.episode.action_format))
+    specs, action = tool_schemas(tools), config.rollout.episode.action_format
+    section = tool_section(tools, action_format(action))
     system = system_text(PROMPTS[config.rollout.episode.prompt].system, section)
     left, deletions = set(chosen), read_deletions(root)
     for _, shard in complete_shards(root / "trajectories" / "rollout"):
@@ -78,7 +78,7 @@ def curated_samples(root: Path, chosen: set[tuple[str, int]], config: RunConfig)
             if pair in left:
                 left.remove(pair)
                 turns = tuple(turn for index, turn in enumerate(texts.turns) if index not in deletions.get(pair, ()))
-                yield sample_of_trajectory(replace(texts, turns=turns), specs, system)
+                yield sample_of_trajectory(replace(texts, turns=turns), specs, system, action)
 
 
 def system_text(template: str, section: str) -> str:

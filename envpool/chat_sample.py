@@ -11,10 +11,10 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from envpool.action_format import ToolCall, parse_action
+from envpool.action_format import ToolCall
 from envpool.action_formats import action_format
 from envpool.policy import Message
 from envpool.tool import JsonSchema, integer_pair, tool_schema
@@ -69,12 +69,14 @@ def tool_specs(tools: Iterable[tuple[str, str, JsonSchema]]) -> tuple[dict[str, 
     return tuple(tool_schema(name, text, schema) for name, text, schema in tools)
 
 
-def sample_of_trajectory(texts: TrajectoryTexts, tools: Sequence[Mapping[str, Any]], system: str) -> ChatSample:
+def sample_of_trajectory(
+    texts: TrajectoryTexts, tools: Sequence[Mapping[str, Any]], system: str, action: str = "xml"
+) -> ChatSample:
     """A stored trajectory as a sample. `system` is the system message its prompt began with ("" for none): when the prompt
-    does not begin so, all of it becomes the user message.
+    does not begin so, all of it becomes the user message. `action` is the format that the trajectory was played in.
 
-    What a turn wrote after its first call is left out, as it was never carried out; a turn without a call is answered by a
-    user message; the last observation is left out when the agent had submitted.
+    What a turn wrote after its first call is left out, as it was never carried out; a turn without a call is answered as the
+    action format answers it; the last observation is left out when the agent had submitted.
     """
     schemas = {spec["function"]["name"]: spec["function"]["parameters"] for spec in tools}
     head = f"{system}\n\n"
@@ -82,19 +84,25 @@ def sample_of_trajectory(texts: TrajectoryTexts, tools: Sequence[Mapping[str, An
     messages = [SampleMessage("system", system)] if split else []
     messages.append(SampleMessage("user", texts.prompt[len(head) :] if split else texts.prompt))
     for index, turn in enumerate(texts.turns):
-        message, call = assistant_message(turn.text, f"call_{index + 1}", schemas)
+        message, call = assistant_message(turn.text, f"call_{index + 1}", schemas, action)
         messages.append(message)
         last = index == len(texts.turns) - 1
         if last and (call is None or call.name == "submit" or not turn.observation):
             break
-        messages.append(tool_message(turn.observation, call))
+        answer = tool_message(turn.observation, call)
+        if call is None:
+            role = action_format(action).answer(Message("assistant", turn.text), turn.observation).role
+            answer = replace(answer, role=role)
+        messages.append(answer)
     metadata: dict[str, Plain] = {"sample_index": texts.sample_index, "policy_name": texts.policy_name}
     return ChatSample(texts.instance_id, tuple(messages), tuple(tools), metadata)
 
 
-def assistant_message(text: str, call_id: str, schemas: Mapping[str, JsonSchema]) -> tuple[SampleMessage, SampleCall | None]:
-    """What the model said, with its XML call taken out of the text; the call is None when there is none to be read."""
-    parsed = parse_action(text)
+def assistant_message(
+    text: str, call_id: str, schemas: Mapping[str, JsonSchema], action: str = "xml"
+) -> tuple[SampleMessage, SampleCall | None]:
+    """What the model said, with its call taken out of the text; the call is None when there is none to be read."""
+    parsed = action_format(action).parse(text)
     if parsed is None:
         return SampleMessage("assistant", text), None
     thought, call = parsed

@@ -19,7 +19,7 @@ from envpool.context_texts import summary_request, summary_text
 from envpool.git_scrub import extract_patch
 from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, check_completion
 from envpool.problem import Problem
-from envpool.prompt import PROMPTS, PromptTemplate, budget_line, build_messages
+from envpool.prompt import PromptTemplate, budget_line, build_messages, prompt_template
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
 from envpool.shown_context import ShownContext
@@ -122,9 +122,7 @@ class _Player:
     template_tools: tuple[Mapping[str, Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.config.prompt not in PROMPTS:
-            raise ValueError(f"no such prompt {self.config.prompt!r}; known: {', '.join(PROMPTS)}")
-        self.template = PROMPTS[self.config.prompt]
+        self.template = prompt_template(self.config.prompt)
         self.context = context_policy(self.config.context)
         self.action = action_format(self.config.action_format)
         self.template_tools = self.action.template_tools(tool_schemas(self.tools))
@@ -221,9 +219,8 @@ class _Player:
 
     def exchange(self, turn: Turn, index: int) -> tuple[Message, Message]:
         """What was said and answered, as messages."""
-        call_id = f"call_{index + 1}"
-        said = self.action.assistant_message(turn.text, call_id)
-        return said, Message("tool", turn.observation, tool_call_id=call_id if said.tool_calls else "")
+        said = self.action.assistant_message(turn.text, f"call_{index + 1}")
+        return said, self.action.answer(said, turn.observation)
 
     def recorded_turn(self, context: IntArray, summary: bool) -> Turn | None:
         """The turn of the broken try that stands here. From the first on that does not fit what came before it there are none;

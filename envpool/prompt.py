@@ -1,30 +1,37 @@
 """What the agent is told before its first turn, and after each: prompt templates by name.
 
-To add one: a PromptTemplate in PROMPTS. Templates may name `{workdir}`, `{problem_statement}` and `{tool_section}` (the tools'
-documentation, generated from their schemas, and how to call them; empty when the chat template says both); other braces are
-doubled.
+To add one: a PromptTemplate in PROMPTS. A template whose words change gets a new version. Templates may name `{workdir}`,
+`{problem_statement}` and `{tool_section}` (the tools' documentation, generated from their schemas, and how to call them; empty
+when the chat template says both); other braces are doubled.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from envpool.action_formats import ACTION_FORMATS, ActionFormat
+from envpool.action_formats import ACTION_FORMATS, ActionFormat, action_format
+from envpool.demonstration import EDITING, NAVIGATING, Demonstration, show
 from envpool.policy import Message
 from envpool.problem import Problem
-from envpool.tool import Tool
+from envpool.prompt_texts import FULL_NO_CALL, FULL_SYSTEM, FULL_USER, LSP_FIRST
+from envpool.tool import Tool, tool_schemas
 
 
 @dataclass(frozen=True)
 class PromptTemplate:
     """`system` may be empty (then there is no system message). `no_call` answers a completion without a readable tool call and
-    may name `{reason}`;
-    `budget_line` adds the steps that are left to the first message and to every observation."""
+    may name `{reason}`. `budget_line` adds the steps that are left to the first message and to every observation; `needs` are
+    tools that must be offered; `demonstrations` come before the user's text, written in the action format of the episode."""
 
+    version: str
     system: str
     user: str
     no_call: str
     budget_line: bool = False
+    needs: tuple[str, ...] = ()
+    demonstrations: tuple[Demonstration, ...] = ()
 
 
 def build_messages(
@@ -34,17 +41,41 @@ def build_messages(
     max_turns: int | None = None,
     action: ActionFormat = ACTION_FORMATS["xml"],
 ) -> tuple[Message, ...]:
-    """The messages an episode starts with. The budget line needs `max_turns`."""
+    """The messages an episode starts with. The budget line needs `max_turns`. Raises ValueError when a needed tool is not
+    offered."""
+    missing = [name for name in template.needs if name not in tools]
+    if missing:
+        raise ValueError(f"this prompt is about {missing[0]}: add it to rollout.episode.tools, or choose another prompt")
     fields = {
         "workdir": problem.workdir,
         "problem_statement": problem.problem_statement,
         "tool_section": tool_section(tools, action),
     }
-    user = template.user.format(**fields)
+    user = "\n\n".join([*(show(one, action) for one in template.demonstrations), template.user.format(**fields)])
     if template.budget_line and max_turns is not None:
         user = f"{user}\n{budget_line(0, max_turns)}"
     system = (Message("system", template.system.format(**fields)),) if template.system else ()
     return (*system, Message("user", user))
+
+
+def prompt_version(name: str, action: str, tools: Mapping[str, Tool]) -> str:
+    """What tells two prompts apart in a record: name, version and action format, and a digest of all their words.
+
+    Raises ValueError for an unknown name.
+    """
+    template = prompt_template(name)
+    words = [template.system, template.user, template.no_call, str(template.budget_line), action]
+    words += [show(one, action_format(action)) for one in template.demonstrations]
+    words += [json.dumps(tool_schemas(tools), sort_keys=True), action_format(action).instructions]
+    digest = hashlib.blake2b("\0".join(words).encode(), digest_size=4).hexdigest()
+    return f"{name}/{template.version}/{action}/{digest}"
+
+
+def prompt_template(name: str) -> PromptTemplate:
+    """The named template. Raises ValueError for an unknown name."""
+    if name not in PROMPTS:
+        raise ValueError(f"no such prompt {name!r}; known: {', '.join(PROMPTS)}")
+    return PROMPTS[name]
 
 
 def budget_line(turns_used: int, max_turns: int) -> str:
@@ -80,37 +111,13 @@ def _document(tool: Tool) -> str:
     return "\n".join(lines)
 
 
-_FULL_SYSTEM = """\
-You are a software engineer who resolves issues in code repositories by calling tools in a sandbox. Nobody answers \
-questions: decide for yourself and go on until the issue is resolved.
-
-# How to work
-1. Explore: read the issue, find the code it is about, look at how it is used and tested.
-2. Reproduce: write a small script or test that shows the wrong behaviour, and run it.
-3. Fix the cause, not the symptom, with the smallest change that is right. Follow the style of the code around it.
-4. Verify: run your reproduction again and the tests near your change; think of edge cases.
-5. Clean up files you made only for checking, then call submit.
-
-Combine shell commands where that saves steps, prefer targeted searches (grep, find) to reading whole trees, and change \
-existing files in place instead of making variants of them. Do not look for the solution in the version history, and do \
-not change the tests to make them pass.{tool_section}"""
-
-_FULL_USER = """\
-The repository is in {workdir}. Resolve this issue in it:
-
-<issue>
-{problem_statement}
-</issue>
-
-The tests that go with the issue are already taken care of: change only files that are not tests, as little as is needed. \
-Dependencies are installed. Your first step is to look around in {workdir}."""
-
-_FULL_NO_CALL = (
-    "Your answer held no tool call that could be read: {reason}. Go on with the task: end your answer with one tool call, "
-    "or call submit when you are finished. Nobody can answer questions."
-)
+_FULL = PromptTemplate(version="2", system=FULL_SYSTEM, user=FULL_USER, no_call=FULL_NO_CALL, budget_line=True)
+_LSP = replace(_FULL, system=FULL_SYSTEM.replace("{tool_section}", LSP_FIRST + "{tool_section}"), needs=("lsp_tool",))
 
 PROMPTS: dict[str, PromptTemplate] = {
-    "compact": PromptTemplate(system="", user="{problem_statement}", no_call="no tool call"),
-    "full": PromptTemplate(system=_FULL_SYSTEM, user=_FULL_USER, no_call=_FULL_NO_CALL, budget_line=True),
+    "compact": PromptTemplate(version="1", system="", user="{problem_statement}", no_call="no tool call"),
+    "full": _FULL,
+    "few_shot": replace(_FULL, demonstrations=(EDITING,)),
+    "lsp": _LSP,
+    "lsp_few_shot": replace(_LSP, demonstrations=(NAVIGATING, EDITING)),
 }

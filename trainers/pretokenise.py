@@ -1,10 +1,11 @@
 """Conversations to samples, each message encoded once: time grows with the text, not with the square of the turns."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +27,18 @@ Rows = tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]
 """Token ids and loss mask of a sample; all that processes send each other."""
 
 
-def conversation_sample(chat: ChatFormat, messages: Sequence[Message], group: str) -> TrainSample:
+def conversation_sample(
+    chat: ChatFormat, messages: Sequence[Message], group: str, tools: Sequence[Mapping[str, Any]] = ()
+) -> TrainSample:
     """The SFT sample of a conversation: loss on each assistant message and its end-of-turn token, on nothing else.
 
     What follows the last assistant message is left out. Raises ValueError when there is no assistant message, or when the
     conversation begins with one.
     """
-    return _sample(_rows(chat, messages, group), group)
+    return _sample(_rows(chat, messages, group, tools), group)
 
 
-def _rows(chat: ChatFormat, messages: Sequence[Message], group: str) -> Rows:
+def _rows(chat: ChatFormat, messages: Sequence[Message], group: str, tools: Sequence[Mapping[str, Any]] = ()) -> Rows:
     pieces: list[np.ndarray] = []
     sampled: list[int] = []
     context: list[Message] = []
@@ -43,8 +46,8 @@ def _rows(chat: ChatFormat, messages: Sequence[Message], group: str) -> Rows:
         if message.role != "assistant":
             context.append(message)
             continue
-        pieces.append(chat.continuation_ids(context) if pieces else chat.prompt_ids(context))
-        pieces.append(chat.completion_ids(message.content))
+        pieces.append(chat.continuation_ids(context) if pieces else chat.prompt_ids(context, tools))
+        pieces.append(chat.said_ids(message))
         sampled += [0, 1]
         context = []
     if not pieces or messages[0].role == "assistant":

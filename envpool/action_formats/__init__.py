@@ -41,6 +41,10 @@ class ActionFormat(Protocol):
         """A completion as a message of the conversation."""
         ...
 
+    def answer(self, said: Message, observation: str) -> Message:
+        """What came of a completion, as the message after it; also where no call could be read."""
+        ...
+
     def template_tools(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
         """The tool definitions (OpenAI's shape) that go to the chat template; () when the system prompt documents them."""
         ...

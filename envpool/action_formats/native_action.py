@@ -83,6 +83,12 @@ class NativeAction:
         thought, call = parsed
         return Message("assistant", thought, (replace(call, call_id=call_id),))
 
+    def answer(self, said: Message, observation: str) -> Message:
+        """A user's message where there is no call to answer: OpenAI's API and its like refuse a tool message there."""
+        if not said.tool_calls:
+            return Message("user", observation)
+        return Message("tool", observation, tool_call_id=said.tool_calls[0].call_id)
+
     def template_tools(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
         return tuple(tools)
 

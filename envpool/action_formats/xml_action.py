@@ -41,5 +41,8 @@ class XmlAction:
     def assistant_message(self, text: str, call_id: str) -> Message:
         return Message("assistant", text)
 
+    def answer(self, said: Message, observation: str) -> Message:
+        return Message("tool", observation)
+
     def template_tools(self, tools: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
         return ()

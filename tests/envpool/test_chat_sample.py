@@ -51,7 +51,7 @@ def test_a_trajectory_becomes_messages_with_typed_calls() -> None:
         SampleMessage("assistant", "Look.\n", (view,)),
         SampleMessage("tool", "line 1", (), "str_replace_editor", "call_1"),
         SampleMessage("assistant", "hm"),
-        SampleMessage("user", "no call"),
+        SampleMessage("tool", "no call"),
         SampleMessage("assistant", "", (SampleCall("submit", {}, "call_3"),)),
     )
     assert (sample.num_assistant_turns, sample.instance_id, sample.metadata) == (
