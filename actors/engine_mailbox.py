@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from envpool.policy import Completion, IntArray, PolicyError
+from actors.engine_failure import EngineUnavailableError, Failure
+from envpool.policy import Completion, IntArray
 
 WAIT_S = 30.0
 """An exchange without results returns after that, so that neither side waits on a peer that is gone."""
@@ -17,17 +18,18 @@ WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """The arguments of `VLLMEngine.generate`."""
+    """The arguments of `VLLMEngine.generate`, and whose turn it is (`session_id`: constant over an episode)."""
 
     request_id: str
+    session_id: str
     prompt_ids: IntArray
     max_tokens: int
     temperature: float
     seed: int
 
 
-Answer = tuple[str, Completion | str]
-"""Request id, and its completion or the text of its PolicyError."""
+Answer = tuple[str, Completion | Failure]
+"""Request id, and its completion or why there is none."""
 Serve = Callable[[EngineRequest], Awaitable[Completion]]
 Exchange = Callable[[str, list[EngineRequest]], Awaitable[list[Answer]]]
 
@@ -45,15 +47,15 @@ class Mailbox:
     def __init__(self, serve: Serve) -> None:
         self._serve = serve
         self._boxes: dict[str, _Box] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     async def exchange(self, caller: str, requests: list[EngineRequest]) -> list[Answer]:
         """Start `requests` and return the answers ready for this caller, waiting up to WAIT_S for the first."""
         box = self._boxes.setdefault(caller, _Box())
         for request in requests:
             task = asyncio.create_task(self._run(box, request))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running[request.request_id] = task
+            task.add_done_callback(lambda _, name=request.request_id: self._running.pop(name, None))
         box.newest_call += 1
         call = box.newest_call
         box.arrived.set()  # wakes the older call, which sees that it is no longer the newest
@@ -70,13 +72,16 @@ class Mailbox:
         answers, box.answers = box.answers, []
         return answers
 
+    def cancel(self, request_id: str) -> None:
+        """Stop a request nobody waits for any more, wherever it stands; it gets no answer."""
+        if task := self._running.get(request_id):
+            task.cancel()
+
     async def _run(self, box: _Box, request: EngineRequest) -> None:
         try:
-            answer: Completion | str = await self._serve(request)
-        except PolicyError as error:
-            answer = str(error)
+            answer: Completion | Failure = await self._serve(request)
         except Exception as error:  # a bug must reach the caller too, else it waits for its deadline
-            answer = f"{type(error).__name__}: {error}"
+            answer = Failure.of(error)
         box.answers.append((request.request_id, answer))
         box.arrived.set()
 
@@ -115,14 +120,14 @@ class EngineLink:
         try:
             answers = await self._exchange(self._caller, requests)
         except Exception as error:  # the engine is gone, and with it everything that was under way
-            text = str(error) or type(error).__name__
-            answers = [(request_id, text) for request_id in self._waiting]
+            lost = Failure(str(error) or type(error).__name__, may_retry=isinstance(error, EngineUnavailableError))
+            answers = [(request_id, lost) for request_id in self._waiting]
         for request_id, answer in answers:
             future = self._waiting.get(request_id)
             if future is None or future.done():
                 continue
-            if isinstance(answer, str):
-                future.set_exception(PolicyError(answer))
+            if isinstance(answer, Failure):
+                future.set_exception(answer.as_error())
             else:
                 future.set_result(answer)
         self._num_listening -= 1

@@ -1,97 +1,54 @@
-"""Engines as Ray actors, and the policy that samples from them.
+"""The engines of a run: started together, watched, restarted with the newest weights.
 
 pool = await EnginePool.start(model_dir, config.engine, dtype="float32")
 completion = await pool.policy()(request)          # anywhere the pool's `handles` were sent: RoutedGenerate(handles, ...)
-await pool.update_weights(ref_of_a_weight_buffer, version=3)
+await pool.update_weights(buckets, version=3)
 await pool.close()
 """
 
 import asyncio
-import itertools
-import os
+import logging
 import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
-from actors.engine_mailbox import Answer, EngineLink, EngineRequest, Exchange, Mailbox
-from actors.engine_router import EngineRouter
-from actors.engines.vllm_engine import VLLMEngine
+from actors.engine_actor import EngineActor
+from actors.engine_health import EngineHealth, Event, Health
 from actors.ray_calls import arrives, cause_of, make_actor
-from actors.weight_sync import WeightSyncError
+from actors.routed_generate import RoutedGenerate, as_unavailable
+from actors.weight_packing import WeightSyncError
 from configs.model_config import EngineConfig
 from envpool.policy import Completion, GenerateRequest, PolicyError
+
+logger = logging.getLogger(__name__)
 
 PING_S = 15.0
 UPDATE_S = 300.0
 CLOSE_S = 20.0
-
-
-class EngineActor(VLLMEngine):
-    """The engine and its mailbox in one Ray actor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._mailbox = Mailbox(self._serve)
-
-    async def exchange(self, caller: str, requests: list[EngineRequest]) -> list[Answer]:
-        """See `Mailbox.exchange`."""
-        return await self._mailbox.exchange(caller, requests)
-
-    async def _serve(self, request: EngineRequest) -> Completion:
-        return await self.generate(request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed)
-
-
-class RoutedGenerate:
-    """envpool.policy.Generate over engine actors. Sessions stay on their engine; every request has a deadline.
-
-    Raises PolicyError when an engine died, refused or was too slow; the other engines take the session's next request.
-    Use it in the event loop that made it.
-    """
-
-    def __init__(self, handles: list[Any], request_timeout_s: float) -> None:
-        self._caller = f"{os.getpid()}-{time.time_ns()}"
-        self._handles = handles
-        self._links = [EngineLink(self._caller, _exchange_with(index, handle)) for index, handle in enumerate(handles)]
-        self._timeout_s = request_timeout_s
-        self._router = EngineRouter(len(handles))
-        self._numbers = itertools.count()
-
-    async def __call__(self, request: GenerateRequest) -> Completion:
-        index = self._router.begin(request.session_id, time.monotonic())
-        request_id = f"{self._caller}-{next(self._numbers)}"
-        posted = EngineRequest(request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed)
-        engine_to_blame = False
-        answered = False
-        try:
-            completion = await asyncio.wait_for(self._links[index].generate(posted), self._timeout_s)
-            answered = True
-            return completion
-        except TimeoutError as error:
-            engine_to_blame = True
-            raise PolicyError(
-                f"engine {index} gave no completion within {self._timeout_s:g} s (engine.request_timeout_s)"
-            ) from error
-        except PolicyError:
-            engine_to_blame = answered = True
-            raise
-        finally:
-            self._router.end(index, not engine_to_blame, time.monotonic())
-            if not answered:
-                self._handles[index].abort.remote(request_id)
+RESTART_PAUSE_S = 5.0
+"""After a restart that failed, before the next."""
 
 
 class EnginePool:
-    """The engines of a run, owned by the driver. Engines that died come back with `revive`, holding the newest weights."""
+    """Owned by the driver. A background task pings every engine; one that died or hangs is restarted, given the newest weights
+    and only then serves again (see actors.engine_health)."""
 
     def __init__(self, handles: list[Any], model_dir: str, engine: EngineConfig, dtype: str) -> None:
         self.handles = handles
         """One actor per engine; send these to rollout workers."""
+        self.health = [EngineHealth(engine.missed_pings) for _ in handles]
         self._model_dir = model_dir
         self._engine = engine
         self._dtype = dtype
+        self._sleeps = False
+        self._asleep = False
         self._newest: tuple[str, Any, int] | None = None
+        self._weights_lock = asyncio.Lock()
+        self._restarts: dict[int, asyncio.Task[None]] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -103,105 +60,252 @@ class EnginePool:
         num_cpus: float = 0.0,
         num_gpus: float = 0.0,
         placement_group: Any = None,
+        sleeps: bool = False,
     ) -> "EnginePool":
-        """Start `engine.num_engines` engines at once, one in each bundle of `placement_group`.
+        """Start `engine.num_engines` engines at once, one in each bundle of `placement_group`. `sleeps`: see `sleep`.
 
         Raises PolicyError when one is not up within `engine.start_timeout_s`; none is left behind then.
         """
         options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": 1000, "max_restarts": -1}
         handles = [make_actor(EngineActor, placement_group, bundle, **options) for bundle in range(engine.num_engines)]
         pool = cls(handles, model_dir, engine, dtype)
+        pool._sleeps = sleeps
         try:
-            await asyncio.gather(*(pool._start_one(index) for index in range(len(handles))))
+            await asyncio.gather(*(pool._start_one(index, stale=False) for index in range(len(handles))))
         except BaseException:
             for handle in handles:  # an engine that is still starting would hear `close` only afterwards
                 ray.kill(handle)
             raise
+        pool._watching = asyncio.create_task(pool._watch(), name="watch engines")
         return pool
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and completion together."""
+        return self._engine.max_model_len
+
+    @property
+    def native_backend(self) -> str:
+        """nccl or ipc; empty when weights come as buckets."""
+        return self._engine.weight_transfer if self._engine.weight_transfer in ("nccl", "ipc") else ""
+
+    @property
+    def workers_per_engine(self) -> int:
+        """GPUs of one engine."""
+        return self._engine.tensor_parallel
 
     def policy(self) -> RoutedGenerate:
         """A policy over all engines."""
         return RoutedGenerate(self.handles, self._engine.request_timeout_s)
 
-    async def update_weights(self, buffer: Any, version: int) -> float:
-        """Give every engine the weights in `buffer` (a WeightBuffer or a ref of one). Returns the slowest engine's seconds.
+    async def update_weights(self, buckets: Iterable[Any] | AsyncIterable[Any], version: int) -> float:
+        """Give every engine the weights in `buckets` (WeightBuckets or refs of them). Returns seconds.
 
-        A dead engine is revived with these weights. Raises WeightSyncError when an engine refused them.
+        Each bucket is sent on as it comes, and loaded when all of them are everywhere. Engines that are down load them when they
+        are back. Raises WeightSyncError, with the old weights still served, when an engine refused them.
         """
-        ref = buffer if isinstance(buffer, ray.ObjectRef) else ray.put(buffer)
-        return await self._send("update_weights", ref, version)
+        began = time.monotonic()
+        async with self._weights_lock:
+            refs: list[Any] = []
+            sending: list[asyncio.Task[None]] = []
+            try:
+                async for bucket in _each(buckets):
+                    refs.append(bucket if isinstance(bucket, ray.ObjectRef) else ray.put(bucket))
+                    sending += [asyncio.create_task(self._give(i, "receive_bucket", refs[-1])) for i in self._serving()]
+                await _all(sending)
+                await _all([self._give(index, "load_received", version) for index in self._serving()])
+            except BaseException:
+                await asyncio.gather(*sending, return_exceptions=True)  # what still arrives would not be dropped
+                await asyncio.gather(*(self._give(index, "drop_received") for index in self._serving()))
+                raise
+            self._newest = ("buckets", refs, version)
+        await self._until_one_serves()
+        return time.monotonic() - began
+
+    async def update_natively(self, send: Callable[[], Awaitable[None]], later: Callable[[], Any], version: int) -> float:
+        """As `update_weights`, by a transfer that `send` drives from the learner's side (actors.native_transfer).
+
+        `later` gives the same weights as buckets, for an engine that comes back after a crash. When the transfer fails, all
+        engines are restarted, since each may hold half of it; raises what `send` raised.
+        """
+        began = time.monotonic()
+        async with self._weights_lock:
+            try:
+                await asyncio.wait_for(send(), UPDATE_S)
+            except BaseException:
+                for index in self._serving():
+                    self._note(index, Event.DIED, f"the transfer of version {version} failed")
+                raise
+            self._newest = ("later", later, version)
+        await self._until_one_serves()
+        return time.monotonic() - began
+
+    async def sleep(self) -> None:
+        """Give the GPU's memory to a learner on the same one (see VLLMEngine.sleep). Idempotent."""
+        if not self._asleep:
+            self._asleep = True
+            await _all([self._give(index, "sleep") for index in self._serving()])
+
+    async def wake(self) -> None:
+        """Sample again. Idempotent."""
+        if self._asleep:
+            self._asleep = False
+            await _all([self._give(index, "wake") for index in self._serving()])
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever an engine was restarted: connections to the old processes are of no use any more."""
+        return sum(health.restarts for health in self.health)
 
     async def load_model(self, model_dir: str, version: int) -> float:
         """Give every engine the weights of another folder of the same architecture (policy to reward model and back)."""
-        return await self._send("load_model", model_dir, version)
+        began = time.monotonic()
+        async with self._weights_lock:
+            await _all([self._give(index, "load_model", model_dir, version) for index in self._serving()])
+            self._newest = ("load_model", model_dir, version)
+        await self._until_one_serves()
+        return time.monotonic() - began
+
+    async def ask_each(self, requests: Sequence[GenerateRequest]) -> dict[int, list[Completion]]:
+        """Every serving engine's completions of all `requests`. Raises PolicyError."""
+        policies = {i: RoutedGenerate([self.handles[i]], self._engine.request_timeout_s) for i in self._serving()}
+        rows = await asyncio.gather(*(asyncio.gather(*map(policy, requests)) for policy in policies.values()))
+        return {index: list(row) for index, row in zip(policies, rows, strict=True)}
 
     async def revive(self) -> int:
-        """Restart the engines that do not answer, with the newest weights. Returns how many there were."""
-        dead = []
-        for index, handle in enumerate(self.handles):
-            try:
-                await asyncio.wait_for(arrives(handle.stats.remote()), PING_S)
-            except (RayError, PolicyError, TimeoutError):
-                dead.append(index)
-        await asyncio.gather(*(self._restart(index) for index in dead))
-        return len(dead)
+        """Look at every engine now, and wait until all serve the newest weights. Returns how many did not.
+
+        The pool does the same by itself every `engine.health_interval_s`. Raises PolicyError.
+        """
+        await asyncio.gather(*(self._ping(index) for index in self._serving()))
+        down = [index for index, health in enumerate(self.health) if not health.serves]
+        await asyncio.gather(*(self._begin_restart(index) for index in down))
+        if down and len(self._serving()) < len(self.handles):
+            raise PolicyError(f"engine {down[0]} did not come back: {self.health[down[0]].state.value}")
+        return len(down)
 
     async def stats(self) -> list[dict[str, float]]:
-        """Each engine's `stats`. Raises PolicyError when one is dead."""
+        """Each engine's `stats`, and how often it was restarted. Raises PolicyError when one is dead."""
         try:
             refs = [handle.stats.remote() for handle in self.handles]
-            return list(await asyncio.wait_for(asyncio.gather(*(arrives(ref) for ref in refs)), PING_S))
+            rows = await asyncio.wait_for(asyncio.gather(*(arrives(ref) for ref in refs)), PING_S)
         except RayError as error:
-            raise as_policy_error(error, "an engine") from error
+            raise as_unavailable(error, "an engine") from error
+        return [{**row, "restarts": health.restarts} for row, health in zip(rows, self.health, strict=True)]
 
     async def close(self) -> None:
         """End all engines and their processes. Idempotent."""
-        handles, self.handles = self.handles, []
+        tasks = [*self._restarts.values(), *([self._watching] if self._watching else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        handles, self.handles, self.health = self.handles, [], []
         closing = [asyncio.wait_for(arrives(handle.close.remote()), CLOSE_S) for handle in handles]
         await asyncio.gather(*closing, return_exceptions=True)
         for handle in handles:
             ray.kill(handle)
 
-    async def _send(self, method: str, source: Any, version: int) -> float:
-        async def one(index: int) -> float:
-            try:
-                return float(
-                    await asyncio.wait_for(arrives(getattr(self.handles[index], method).remote(source, version)), UPDATE_S)
-                )
-            except RayError as error:
-                if isinstance(error, WeightSyncError):
-                    raise WeightSyncError(f"engine {index}: {cause_of(error)}") from error
-                began = time.monotonic()
-                await self._restart(index, (method, source, version))
-                return time.monotonic() - began
-            except TimeoutError as error:
-                raise WeightSyncError(f"engine {index} did not take version {version} within {UPDATE_S:g} s") from error
+    # ---- health ---------------------------------------------------------------------------------------------------------
 
-        seconds = await asyncio.gather(*(one(index) for index in range(len(self.handles))))
-        self._newest = (method, source, version)
-        return max(seconds)
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._engine.health_interval_s)
+            await asyncio.gather(*(self._ping(index) for index in self._serving()))
+            for index, health in enumerate(self.health):
+                if health.state is Health.DEAD:
+                    self._begin_restart(index)
 
-    async def _start_one(self, index: int) -> None:
+    async def _ping(self, index: int) -> None:
+        try:
+            stats = await asyncio.wait_for(arrives(self.handles[index].stats.remote()), PING_S)
+        except TimeoutError:
+            self._note(index, Event.MISSED, f"no answer within {PING_S:g} s")
+        except RayError as error:
+            self._note(index, Event.DIED, cause_of(error))
+        else:
+            stalled = stats["stalled_s"] > self._engine.stall_timeout_s
+            self._note(index, Event.MISSED if stalled else Event.ANSWERED, "its requests make no progress")
+
+    def _note(self, index: int, event: Event, why: str = "") -> None:
+        before = self.health[index].state
+        after = self.health[index].on(event)
+        if after is not before:
+            level = logging.INFO if after is Health.HEALTHY else logging.WARNING
+            logger.log(level, "engine %d: %s (%s)", index, after.name.lower(), why or after.value)
+
+    def _serving(self) -> list[int]:
+        return [index for index, health in enumerate(self.health) if health.serves]
+
+    def _begin_restart(self, index: int) -> asyncio.Task[None]:
+        """The restart of a dead engine, which may be under way."""
+        if index not in self._restarts:
+            task = asyncio.create_task(self._restart(index), name=f"restart engine {index}")
+            self._restarts[index] = task
+            task.add_done_callback(lambda _: self._restarts.pop(index, None))
+        return self._restarts[index]
+
+    async def _restart(self, index: int) -> None:
+        self._note(index, Event.RESTART)
+        try:
+            await self._fresh_process(index)
+            await self._start_one(index, stale=True)
+            self._note(index, Event.STARTED)
+            async with self._weights_lock:  # no update in between: what is loaded here is the newest
+                await self._load_newest(index)
+                self._note(index, Event.LOADED)
+        except (PolicyError, WeightSyncError, RayError, TimeoutError) as error:
+            self._note(index, Event.DIED, f"the restart failed: {cause_of(error)}")
+            await asyncio.sleep(RESTART_PAUSE_S)
+
+    async def _load_newest(self, index: int) -> None:
+        handle = self.handles[index]
+        if self._newest is None:
+            calls = [handle.accept_requests.remote()]
+        elif self._newest[0] == "load_model":
+            calls = [handle.load_model.remote(*self._newest[1:])]
+        else:
+            kind, source, version = self._newest
+            refs = [ref async for ref in _each(source() if kind == "later" else source)]
+            await self._in_time([arrives(handle.receive_bucket.remote(ref)) for ref in refs])
+            calls = [handle.load_received.remote(version)]
+        if self._asleep:
+            calls.append(handle.sleep.remote())
+        await self._in_time([arrives(call) for call in calls])
+
+    async def _in_time(self, calls: list[Coroutine[Any, Any, Any]]) -> None:
+        await asyncio.wait_for(asyncio.gather(*calls), UPDATE_S)
+
+    async def _until_one_serves(self) -> None:
+        if self._serving():
+            return
+        waiting = {self._begin_restart(index) for index in range(len(self.handles))}
+        while waiting and not self._serving():
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not self._serving():
+            raise PolicyError(f"no engine serves: {self.health[0].state.value}")
+
+    # ---- one engine -----------------------------------------------------------------------------------------------------
+
+    async def _give(self, index: int, method: str, *args: Any) -> None:
+        """Part of a weight update. An engine that dies or hangs over it is left to the health task."""
+        try:
+            await asyncio.wait_for(arrives(getattr(self.handles[index], method).remote(*args)), UPDATE_S)
+        except RayError as error:
+            if isinstance(error, WeightSyncError):
+                raise WeightSyncError(f"engine {index}: {cause_of(error)}") from error
+            self._note(index, Event.DIED, cause_of(error))
+        except TimeoutError:
+            self._note(index, Event.DIED, f"{method}: no answer within {UPDATE_S:g} s")
+
+    async def _start_one(self, index: int, stale: bool) -> None:
         timeout_s = self._engine.start_timeout_s
         try:
-            ref = self.handles[index].start.remote(self._model_dir, self._engine, self._dtype)
+            ref = self.handles[index].start.remote(self._model_dir, self._engine, self._dtype, stale, self._sleeps)
             await asyncio.wait_for(arrives(ref), timeout_s)
         except TimeoutError as error:
             raise PolicyError(f"engine {index} was not up within {timeout_s:g} s (engine.start_timeout_s)") from error
         except RayError as error:
-            raise as_policy_error(error, f"engine {index}") from error
-
-    async def _restart(self, index: int, newest: tuple[str, Any, int] | None = None) -> None:
-        handle = self.handles[index]
-        await self._fresh_process(index)
-        await self._start_one(index)
-        newest = newest or self._newest
-        if newest is not None:
-            method, source, version = newest
-            try:
-                await asyncio.wait_for(arrives(getattr(handle, method).remote(source, version)), UPDATE_S)
-            except (RayError, TimeoutError) as error:
-                raise PolicyError(f"engine {index} came back but did not take version {version}: {cause_of(error)}") from error
+            raise as_unavailable(error, f"engine {index}") from error
 
     async def _fresh_process(self, index: int) -> None:
         """Wait until a process without an engine answers: Ray starts one behind the same handle when the old one is gone."""
@@ -224,19 +328,17 @@ class EnginePool:
         raise PolicyError(f"engine {index} died and did not come back within {self._engine.start_timeout_s:g} s")
 
 
-def as_policy_error(error: RayError, who: str) -> PolicyError:
-    """What Ray raised for a call of an engine, as one line."""
-    if isinstance(error, RayActorError):
-        return PolicyError(f"{who} died; its requests are lost")
-    return PolicyError(f"{who}: {cause_of(error)}")
+async def _all(calls: Sequence[Awaitable[None]]) -> None:
+    """Wait for every one, then raise the first error."""
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if result is not None:
+            raise result
 
 
-def _exchange_with(index: int, handle: Any) -> Exchange:
-    async def exchange(caller: str, requests: list[EngineRequest]) -> list[Answer]:
-        try:
-            answers: list[Answer] = await handle.exchange.remote(caller, requests)
-        except RayError as error:
-            raise as_policy_error(error, f"engine {index}") from error
-        return answers
-
-    return exchange
+async def _each(buckets: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(buckets, AsyncIterable):
+        async for bucket in buckets:
+            yield bucket
+    else:
+        for bucket in buckets:
+            yield bucket

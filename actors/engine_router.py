@@ -45,6 +45,10 @@ class EngineRouter:
         self.in_flight[home] += 1
         return home
 
+    def num_up(self, now: float) -> int:
+        """Engines that are not being avoided."""
+        return sum(until <= now for until in self._avoid_until)
+
     def end(self, engine: int, succeeded: bool, now: float) -> None:
         """A request finished; an engine that failed is avoided for a while."""
         self.in_flight[engine] -= 1

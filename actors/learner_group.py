@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.engine_pool import EnginePool
 from actors.ray_calls import arrives, cause_of, make_actor
-from actors.weight_sync import WeightBuffer, pack_weights
+from actors.weight_packing import ByteArray, WeightBucket, pack_weights
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from trainers.batch_planning import plan_micro_batches
 from trainers.loss_spec import LossSpec
@@ -23,6 +24,8 @@ from trainers.train_sample import TrainSample
 
 START_S = 300.0
 CLOSE_S = 20.0
+NATIVE_S = 240.0
+"""One control message of a native transfer; below the pool's own limit for an update."""
 
 
 class LearnerGroupError(RuntimeError):
@@ -34,6 +37,8 @@ class LearnerRank:
 
     def __init__(self) -> None:
         self._learner: Any = None
+        self._scratch: ByteArray | None = None
+        self._sender: Any = None
 
     def meeting_point(self) -> tuple[str, int]:
         """This node's address and a port that is free now: where the ranks of the process group meet."""
@@ -65,16 +70,52 @@ class LearnerRank:
         """A method of the learner that returns plain data."""
         return getattr(self._learner, method)(*args)
 
-    def packed_weights(self, version: int) -> tuple[bool, WeightBuffer | None]:
-        """All parameters in one buffer on rank 0; the other ranks take part in gathering them and give None.
+    def packed_bucket(self, version: int, index: int, bucket_bytes: int) -> tuple[int, WeightBucket | None]:
+        """How many buckets there are, and the `index`-th on rank 0; the other ranks take part in gathering it and give None.
 
         Two Ray objects: the driver awaits the first and hands the second on without fetching it.
         """
-        if self._learner.rank != 0:
-            for _ in self._learner.weights():
-                pass
-            return True, None
-        return True, pack_weights(dict(self._learner.weights()), version)
+        buckets = self._learner.weight_buckets(bucket_bytes)
+        count = len(buckets)
+        packed = None
+        with buckets.gathered(index) as tensors:
+            if self._learner.rank == 0:
+                from trainers.weight_buckets import as_array
+
+                arrays = {name: as_array(values.cpu()) for name, values in tensors.items()}
+                packed = pack_weights(arrays, version, index, count, self._scratch)
+                self._scratch = packed.data if self._scratch is None or len(packed.data) > len(self._scratch) else self._scratch
+        if index == count - 1:
+            self._scratch = None
+        return count, packed
+
+    def connect_natively(
+        self, backend: str, handles: list[Any], workers_per_engine: int, meeting_point: tuple[str, int], bucket_bytes: int
+    ) -> None:
+        """Join engines and this rank in a transfer group of vLLM's, in place of an earlier one."""
+        from actors.native_transfer import BucketSource, EngineControl, NativeSender, trainer_info
+
+        self.disconnect_natively()
+        info = trainer_info(backend, self._learner.rank, len(handles) * workers_per_engine, meeting_point, bucket_bytes)
+        source = BucketSource(self._learner.weight_buckets(bucket_bytes), self._learner.device)
+        self._sender = NativeSender(info, EngineControl(handles, workers_per_engine, NATIVE_S), source)
+
+    def disconnect_natively(self) -> None:
+        """Leave the transfer group. Idempotent."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
+
+    def send_natively(self, version: int) -> None:
+        """This rank's part in a transfer of the present weights."""
+        self._sender.send(version)
+
+    def release_memory(self) -> None:
+        """Give cached GPU memory back to the engine that shares the GPU."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 class LearnerGroup:
@@ -87,6 +128,7 @@ class LearnerGroup:
     def __init__(self, ranks: list[Any], learner: LearnerConfig) -> None:
         self.ranks = ranks
         self._config = learner
+        self._connected: tuple[int, int] | None = None
 
     @classmethod
     async def start(
@@ -150,13 +192,45 @@ class LearnerGroup:
         return [found[index] for index in range(len(samples))]
 
     async def sync_weights(self, engines: EnginePool, version: int) -> float:
-        """Give the engines the present weights as policy `version`; returns seconds. The driver never holds the weights."""
+        """Give the engines the present weights as policy `version`; returns seconds. The driver never holds the weights.
+
+        They are gathered, packed and sent a bucket at a time (`learner.weight_bucket_mib`).
+        """
         began = asyncio.get_running_loop().time()
         self._require_open("sync_weights")
-        refs = [rank.packed_weights.options(num_returns=2).remote(version) for rank in self.ranks]
-        await self._finished([done for done, _ in refs], self._config.step_timeout_s, "packing weights")
-        await engines.update_weights(refs[0][1], version)
+        if engines.native_backend:
+            await self._connect(engines)
+            send = functools.partial(self._all, "send_natively", [(version,)] * len(self.ranks), self._config.step_timeout_s)
+            await engines.update_natively(send, functools.partial(self._weight_refs, version), version)
+        else:
+            await engines.update_weights(self._weight_refs(version), version)
         return asyncio.get_running_loop().time() - began
+
+    async def _connect(self, engines: EnginePool) -> None:
+        """A transfer group of these ranks and the engines as they are now; a restarted engine needs a new one."""
+        wanted = (id(engines), engines.generation)
+        if self._connected != wanted:
+            self._connected = None
+            meeting_point = (await self._all("meeting_point", [()], START_S, self.ranks[:1]))[0]
+            arguments = (
+                engines.native_backend, engines.handles, engines.workers_per_engine, meeting_point,
+                self._config.weight_bucket_mib << 20,
+            )  # fmt: skip
+            await self._all("connect_natively", [arguments] * len(self.ranks), START_S)
+            self._connected = wanted
+
+    async def release_memory(self) -> None:
+        """Before engines on the same GPUs wake up."""
+        await self._all("release_memory", [()] * len(self.ranks), START_S)
+
+    async def _weight_refs(self, version: int) -> AsyncIterator[Any]:
+        bucket_bytes = self._config.weight_bucket_mib << 20
+        index, count = 0, 1
+        while index < count:
+            calls = [rank.packed_bucket.options(num_returns=2).remote(version, index, bucket_bytes) for rank in self.ranks]
+            counts = await self._finished([count for count, _ in calls], self._config.step_timeout_s, "packing weights")
+            yield calls[0][1]
+            index, count = index + 1, counts[0]
 
     async def save(self, folder: Path, client_state: dict[str, Any]) -> None:
         """A checkpoint (weights, optimizer, random states) that appears under its name only when whole."""

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.engines.vllm_engine import scratch_folder, set_engine_environment
+from actors.engines.vllm_start import scratch_folder, set_engine_environment
 from configs.model_config import EngineConfig
 
 KEY_VARIABLE = "VLLM_API_KEY"

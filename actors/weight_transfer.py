@@ -1,55 +1,29 @@
-"""How new weights enter a running vLLM: the `shm` weight-transfer backend, loaded inside vLLM's worker process.
+"""How new weights enter a running vLLM from files; loaded inside vLLM's worker process, where `worker_extension_cls` names it.
 
-vLLM's own backends need NCCL or RDMA. This one reads safetensors files (in /dev/shm) and works on CPUs and on every GPU of
-one node. vLLM imports this module because `worker_extension_cls` names it; that import registers the backend.
+vLLM's native transfers (actors.native_transfer) need NCCL or CUDA IPC. Files (in /dev/shm) work on CPUs, and everywhere for
+changing to another model of the same architecture.
 """
-
-from dataclasses import dataclass
 
 import torch
 from safetensors import safe_open
-from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-SHM_BACKEND = "shm"
 
+class FileReload:
+    """What vLLM's worker can do besides; called through `collective_rpc`, so arguments are plain strings."""
 
-@dataclass
-class ShmInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on beforehand."""
+    def reload_from_files(self, paths: list[str]) -> None:
+        """Replace the model's weights by those of safetensors files that together hold it whole.
 
-
-@dataclass
-class ShmUpdateInfo(WeightTransferUpdateInfo):
-    """Safetensors files that together hold the whole model. Strings: only plain values survive vLLM's message layer."""
-
-    paths: list[str]
-
-
-class ShmWeightTransferEngine(WeightTransferEngine[ShmInitInfo, ShmUpdateInfo]):
-    """Loads files through vLLM's layerwise reload, the only way to change the prepacked weights of a live CPU model."""
-
-    init_info_cls = ShmInitInfo
-    update_info_cls = ShmUpdateInfo
-
-    def init_transfer_engine(self, init_info: ShmInitInfo) -> None:
-        pass
-
-    def start_weight_update(self) -> None:
-        initialize_layerwise_reload(self.model)
-
-    def receive_weights(self, update_info: ShmUpdateInfo) -> None:
-        for path in update_info.paths:
+        vLLM's layerwise reload is the only way to change the prepacked weights of a live CPU model.
+        """
+        model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]  # of the worker this is mixed into
+        initialize_layerwise_reload(model)
+        for path in paths:
             with safe_open(path, "pt") as file:
-                self.model.load_weights((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
-
-    def finish_weight_update(self) -> None:
-        finalize_layerwise_reload(self.model, self.model_config)
-        refresh_tied_lm_head(self.model)
-
-    def shutdown(self) -> None:
-        pass
+                model.load_weights((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
+        finalize_layerwise_reload(model, self.model_config)  # type: ignore[attr-defined]
+        refresh_tied_lm_head(model)
 
 
 def refresh_tied_lm_head(model: torch.nn.Module) -> None:
@@ -57,11 +31,3 @@ def refresh_tied_lm_head(model: torch.nn.Module) -> None:
     for name, layer in model.named_modules(remove_duplicate=False):
         if name.split(".")[-1] == "lm_head" and hasattr(layer, "cpu_linear") and layer.weight.numel():
             layer.quant_method.process_weights_after_loading(layer)
-
-
-class ShmWorkerExtension:
-    """Adds nothing to the worker; naming it makes vLLM import this module."""
-
-
-if SHM_BACKEND not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(SHM_BACKEND, ShmWeightTransferEngine)

@@ -1,7 +1,7 @@
 """The actors of a run, started when first needed and shared by all stages: engines, rollout workers, learner."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -10,19 +10,23 @@ from typing import Any
 
 from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
+from actors.logprob_gap import check_sync
 from actors.rollout_workers import RolloutWorkers
 from cluster.calibration_file import read_calibration
-from cluster.placement import plan_placement
+from cluster.placement import COLOCATED, plan_placement
 from cluster.ray_session import placed_groups, ray_session
 from cluster.run_folder import RunFolder
+from configs.engine_check import weight_transfer_of
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.run_config import RunConfig
 from configs.simulation_check import uses_world_model
 from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.policy import IntArray, Message
 from envpool.problem import Problem
 from envpool.task import Task
 from trainers.model_paths import resolve_model_path
 from trainers.rope_scaling import stretched_model
+from trainers.train_sample import TrainSample
 from verifier.patch_signals import PatchSignals
 from verifier.reward import Group
 
@@ -63,6 +67,7 @@ class Fleet:
             await self._once("world model connected", self._connect_world_model)
         if policy == "engine":
             await self._once("connected", self._connect_workers)
+            await self._awake_engines()
         group: Group = await workers.play_group(task, policy, group_size, temperature, seed, resume)
         return group
 
@@ -78,8 +83,7 @@ class Fleet:
 
     async def generate(self) -> RoutedGenerate:
         """The engines as a policy for this process."""
-        engines: EnginePool = await self._once("engines", self._start_engines)
-        return engines.policy()
+        return (await self._awake_engines()).policy()
 
     async def learner(self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int) -> LearnerGroup:
         """The learner, ready to train `model` from optimizer step 0."""
@@ -97,17 +101,51 @@ class Fleet:
 
     async def serve(self, name: str) -> None:
         """Let the engines hold the model `name`: `base`, or the hf folder of a finished stage."""
-        engines: EnginePool = await self._once("engines", self._start_engines)
+        engines = await self._awake_engines()
         if name != self._served:
             self._served = ""
             await engines.load_model(str(self.base_model if name == "base" else self._folder.hf(name)), 0)
             self._served = name
 
-    async def serve_learner(self, learner: LearnerGroup, version: int) -> float:
-        """Let the engines hold the learner's weights as policy `version`; returns seconds."""
-        engines: EnginePool = await self._once("engines", self._start_engines)
+    async def serve_learner(
+        self, learner: LearnerGroup, version: int, recent: Sequence[TrainSample] = ()
+    ) -> tuple[float, dict[str, float]]:
+        """Let the engines hold the learner's weights as policy `version`; returns seconds, and the metrics of the comparison.
+
+        Engines and learner are compared on the beginnings of `recent` samples, or of a greeting when there are none. Raises
+        WeightSyncError.
+        """
+        if self._colocated:
+            await learner.release_memory()
+        engines = await self._awake_engines()
         self._served = ""
-        return await learner.sync_weights(engines, version)
+        seconds = await learner.sync_weights(engines, version)
+        config = self._config.engine.sync_check
+        if not config.num_prompts:
+            return seconds, {}
+        prompts = [sample.token_ids for sample in recent[: config.num_prompts]] or [self._greeting()]
+        gap = await check_sync(engines, learner.token_logprobs, prompts, version, config)
+        return seconds, gap.metrics()
+
+    def _greeting(self) -> IntArray:
+        return self.chat.prompt_ids((Message("user", "Say hello."),))
+
+    async def rest_engines(self) -> None:
+        """Before the learner computes: engines that share its place sleep until they are asked for again."""
+        if self._colocated and "engines" in self._starting:
+            engines: EnginePool = await self._once("engines", self._start_engines)
+            await engines.sleep()
+            if self._config.engine.sleep_level == 2:  # the weights are gone
+                self._served = ""
+
+    async def _awake_engines(self) -> EnginePool:
+        engines: EnginePool = await self._once("engines", self._start_engines)
+        await engines.wake()
+        return engines
+
+    @property
+    def _colocated(self) -> bool:
+        return self._config.cluster.placement == "colocated"
 
     async def close(self) -> None:
         """End all actors, then Ray. Idempotent; every part is tried even when another fails."""
@@ -131,14 +169,18 @@ class Fleet:
         self._resources.enter_context(ray_session(cluster))
         return self._resources.enter_context(placed_groups(plan, cluster.placement_timeout_s, cluster.roles))
 
+    def _bundles(self, name: str) -> Any:
+        return self._placed[COLOCATED if self._colocated else name]
+
     async def _start_engines(self) -> EnginePool:
         cluster = self._config.cluster
         return await EnginePool.start(
             str(self.base_model),
-            self._config.engine,
+            replace(self._config.engine, weight_transfer=weight_transfer_of(self._config)),
             self._config.model.dtype,
             num_gpus=cluster.engine_gpus,
-            placement_group=self._placed["engines"],
+            placement_group=self._bundles("engines"),
+            sleeps=self._colocated,
         )
 
     async def _start_world_model(self) -> EnginePool:
@@ -162,7 +204,7 @@ class Fleet:
             sft.num_steps,
             self._config.seed,
             num_gpus=self._config.cluster.learner_gpus,
-            placement_group=self._placed["learner"],
+            placement_group=self._bundles("learner"),
         )
 
     async def _start_workers(self) -> RolloutWorkers:

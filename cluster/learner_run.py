@@ -26,6 +26,8 @@ class TrainingRun:
         self.start_step = start_step
         self._num_steps = num_steps
         self._unscored: set[int] = set()
+        self._recent: list[TrainSample] = []
+        self._sync_metrics: dict[str, float] = {}
         self._progress = context.progress.stage(stage, num_steps)
         self._progress.advance(start_step)
 
@@ -51,22 +53,28 @@ class TrainingRun:
 
     async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
         started = time.monotonic()
+        self._recent = samples
+        await self._context.fleet.rest_engines()
         metrics: dict[str, float] = await self._learner.train_step(samples, loss)
         return {**metrics, "time/train_s": time.monotonic() - started}
 
     async def token_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """Of every token under the learner's present weights."""
+        await self._context.fleet.rest_engines()
         logprobs: list[npt.NDArray[np.float32]] = await self._learner.token_logprobs(samples)
         return logprobs
 
     async def reference_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """Of every token under the weights that the stage began with."""
+        await self._context.fleet.rest_engines()
         logprobs: list[npt.NDArray[np.float32]] = await self._learner.reference_logprobs(samples)
         return logprobs
 
     async def sync_weights(self, version: int) -> float:
-        """Give the engines the learner's weights; returns the seconds it took."""
-        return float(await self._context.fleet.serve_learner(self._learner, version))
+        """Give the engines the learner's weights; returns the seconds it took. Their log-probs are compared on a few of the
+        samples last trained on (engine.sync_check)."""
+        seconds, self._sync_metrics = await self._context.fleet.serve_learner(self._learner, version, self._recent)
+        return seconds
 
     async def serve_weights(self) -> None:
         """Before the first rollouts: the engines hold what the learner holds."""
@@ -101,7 +109,7 @@ class TrainingRun:
         """A callback that logs a step's metrics and shows the one named `note`."""
 
         def log(step: int, metrics: Mapping[str, float]) -> None:
-            self._context.sinks.log(self._stage, step, metrics)
+            self._context.sinks.log(self._stage, step, {**metrics, **self._sync_metrics})
             self._progress.advance()
             if note in metrics:
                 self._progress.note(f"{note} {metrics[note]:.3f}")

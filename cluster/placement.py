@@ -11,6 +11,8 @@ Resources = dict[str, float]
 ROLES = {"engines": "engine", "world-model": "engine", "learner": "learner", "rollout": "sandbox"}
 """The custom resource that marks the nodes of each group; the head of a cluster offers `driver`, for the job itself."""
 ROLE_CHOICES = ("auto", "required", "ignored")
+COLOCATED = "engines+learner"
+"""The group whose bundles hold an engine and a learner rank each (cluster.placement=colocated)."""
 
 
 class PlacementError(ValueError):
@@ -42,7 +44,7 @@ class NodePlan:
 @dataclass(frozen=True)
 class Plan:
     """Placement groups `engines`, `learner`, `rollout` and, where a world model is served beside the policy,
-    `world-model`; and the machines that can hold them."""
+    `world-model`; and the machines that can hold them. With cluster.placement=colocated the first two are one."""
 
     groups: tuple[GroupPlan, ...]
     nodes: tuple[NodePlan, ...]
@@ -73,8 +75,11 @@ def plan_placement(config: RunConfig) -> Plan:
     groups: tuple[GroupPlan, ...] = (
         GroupPlan("engines", "PACK", (engine,) * config.engine.num_engines),
         GroupPlan("learner", "PACK", (rank,) * most_ranks),
-        GroupPlan("rollout", "SPREAD", (worker,) * cluster.num_rollout_workers),
     )
+    if cluster.placement == "colocated":
+        shared = add_up((engine, rank)) if config.engine.num_engines else {}
+        groups = (GroupPlan(COLOCATED, "PACK", (shared,) * max(most_ranks, config.engine.num_engines)),)
+    groups += (GroupPlan("rollout", "SPREAD", (worker,) * cluster.num_rollout_workers),)
     if uses_world_model(config) and not config.world_model.endpoint.base_url:
         groups = (*groups, GroupPlan("world-model", "PACK", (engine,) * config.world_model.num_engines))
     for group in groups:

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from actors.learner_group import LearnerGroupError
-from actors.weight_sync import WeightSyncError
+from actors.weight_packing import WeightSyncError
 from cluster.fleet import Fleet
 from cluster.metric_sinks import MetricSinks
 from cluster.placement import PlacementError

@@ -12,6 +12,9 @@ class ClusterConfig:
     roles: str = "auto"
     """Whether actors go to nodes that offer the resource of their role (engine, learner, sandbox): auto (when any node of the
     cluster offers one, or `driver`), required, ignored."""
+    placement: str = "split"
+    """split: engines and learner have bundles of their own; colocated: each engine shares its bundle, and GPU, with a learner
+    rank, and sleeps while the learner trains (synchronous training only)."""
     num_rollout_workers: int = 1
     """Rollout workers, one per sandbox node."""
     engine_gpus: float = 0.0

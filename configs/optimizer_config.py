@@ -47,6 +47,8 @@ class LearnerConfig:
     """Adapters are scaled by lora_alpha / lora_rank."""
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the linear layers that get adapters."""
+    weight_bucket_mib: int = 128
+    """Weights leave the learner in buckets of this size; a larger parameter is a bucket by itself."""
     num_threads: int = 1
     """CPU threads of one rank."""
     step_timeout_s: float = 600.0

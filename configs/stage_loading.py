@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from configs.engine_check import engine_problems
 from configs.episode_check import episode_problems
 from configs.objective_check import objective_problems
 from configs.rollout_config import EndpointConfig
@@ -46,7 +47,8 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
     assert isinstance(config, RunConfig)
     check_deadlines(config)
     check_endpoints(config)
-    if problems := [*episode_problems(config), *objective_problems(config), *simulation_problems(config)]:
+    checks = (episode_problems, objective_problems, simulation_problems, engine_problems)
+    if problems := [problem for check in checks for problem in check(config)]:
         raise ConfigError("; ".join(problems))
     return config
 

@@ -17,7 +17,7 @@ from trainers.deepspeed_engine import join_process_group, start_engine, take_ste
 from trainers.engine_state import load_engine_state, ranks_of_checkpoint, save_engine_state, state_bytes
 from trainers.loss_spec import LossSpec
 from trainers.losses import LOSSES, TokenLoss
-from trainers.low_rank_adapters import add_adapters, merged_parameters
+from trainers.low_rank_adapters import add_adapters
 from trainers.lr_schedule import learning_rate_at
 from trainers.packing import MicroBatch, empty_micro_batch, pack
 from trainers.pretrained_lm import TOKENIZER_FILES, load_pretrained_lm, without_weights
@@ -26,6 +26,7 @@ from trainers.sample_fitting import check_token_ids
 from trainers.sequence_parallel import make_sequence_group, use_ulysses
 from trainers.token_rows import token_rows
 from trainers.train_sample import TrainSample
+from trainers.weight_buckets import WeightBuckets, as_array
 
 WHOLE_TRAJECTORY_LOSSES = ("gspo",)
 """Losses with a mean over each trajectory's tokens, which no single rank of a sequence group holds."""
@@ -189,8 +190,20 @@ class DeepSpeedLearner:
         Low-rank adapters come merged into the weights they adapt. Every rank must run the iterator to its end. float32 arrays,
         or uint16 views of bfloat16 (see `weights_dtype`).
         """
-        for name, values in merged_parameters(self._module.lm, gather=self._config.zero_stage == 3):
-            yield name, values.view(torch.uint16).numpy() if values.dtype == torch.bfloat16 else values.numpy()
+        buckets = self.weight_buckets(0)
+        for index in range(len(buckets)):
+            with buckets.gathered(index) as tensors:
+                copies = {name: as_array(values.to("cpu", copy=True)) for name, values in tensors.items()}
+            yield from copies.items()
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+        return self._device
+
+    def weight_buckets(self, bucket_bytes: int) -> WeightBuckets:
+        """The weights in buckets of up to `bucket_bytes`; every rank must gather the same buckets in the same order."""
+        return WeightBuckets(self._module.lm, self._config.zero_stage == 3, bucket_bytes)
 
     def save_checkpoint(self, folder: Path, client_state: dict[str, Any]) -> None:
         """Weights, optimizer, schedule position and random states, such that `folder` exists only when it is whole.

@@ -1,8 +1,9 @@
 """LoRA (arXiv 2106.09685) by peft: small trained matrices beside frozen weights, merged when weights leave the learner."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from configs.optimizer_config import LearnerConfig
@@ -27,24 +28,33 @@ def add_adapters(lm: PreTrainedModel, config: LearnerConfig) -> None:
     lm.enable_input_require_grads()  # else checkpointed layers see no input that needs a gradient
 
 
-def merged_parameters(lm: PreTrainedModel, gather: bool) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name in the model without adapters, copy on the CPU) of every parameter, tied ones once; gathers ZeRO-3's if asked.
+@dataclass(frozen=True)
+class LeavingWeight:
+    """A weight as it leaves the learner. `parts` must be whole (gathered) when `values` is called: the weight itself, and for
+    an adapted one also its A and B."""
 
-    An adapted weight is W + B A * alpha / rank, added in float32.
-    """
-    import deepspeed
+    name: str
+    parts: tuple[nn.Parameter, ...]
+    scaling: float
 
+    def values(self) -> torch.Tensor:
+        """The weight itself, or W + B A * alpha / rank of an adapted one, added in float32."""
+        weight = self.parts[0].detach()
+        if len(self.parts) == 1:
+            return weight
+        down, up = (part.detach().float() for part in self.parts[1:])
+        return (weight.float() + (up @ down) * self.scaling).to(weight.dtype)
+
+
+def leaving_weights(lm: PreTrainedModel) -> list[LeavingWeight]:
+    """Every parameter under its name in the model without adapters, tied ones once."""
     layers = dict(lm.named_modules())
+    found = []
     for name, parameter in lm.named_parameters():
         if ".lora_" in name:
             continue
         layer = layers[name.partition(_BASE)[0]] if _BASE in name and name.endswith(".weight") else None
-        parts = [parameter]
-        if layer is not None:
-            parts += [layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight]
-        with deepspeed.zero.GatheredParameters(parts, enabled=gather):
-            values = parameter.detach().to("cpu", copy=True)
-            if layer is not None:
-                down, up = (part.detach().to("cpu", torch.float32) for part in parts[1:])
-                values = (values.float() + (up @ down) * layer.scaling[ADAPTER]).to(values.dtype)
-        yield name.replace(_BASE, "."), values
+        adapter = () if layer is None else (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight)
+        scaling = 0.0 if layer is None else float(layer.scaling[ADAPTER])
+        found.append(LeavingWeight(name.replace(_BASE, "."), (parameter, *adapter), scaling))
+    return found

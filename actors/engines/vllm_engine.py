@@ -1,86 +1,87 @@
 """One vLLM engine: token ids in, token ids and log-probs out, weights replaced while it runs.
 
-A plain asyncio class; `actors.engine_pool` makes a Ray actor of it. vllm is imported in `start`, after the environment it
+A plain asyncio class; `actors.engine_actor` makes a Ray actor of it. vllm is imported in `start`, after the environment it
 reads at import is set.
 """
 
 import asyncio
-import json
-import os
 import shutil
-import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from actors.bucket_inbox import BucketInbox
+from actors.engine_failure import EngineUnavailableError
+from actors.engines.engine_gauges import EngineGauges
+from actors.engines.vllm_start import architecture_of, scratch_folder, start_llm, token_id
 from actors.process_output import OutputMark
-from actors.weight_sync import (
-    WeightBuffer,
-    WeightSyncError,
-    check_buffer,
-    check_shapes,
-    shapes_of_files,
-    weight_files,
-    write_buffer,
-)
+from actors.weight_packing import WeightBucket, WeightSyncError, check_shapes, shapes_of_files, weight_files
 from configs.model_config import EngineConfig
 from envpool.policy import Completion, FinishReason, IntArray, PolicyError
 
 END_OF_TURN = "<|im_end|>"
 NOT_STARTED = "not started"
-SCRATCH_PREFIX = "swe-vllm-"
-TEMP = Path(tempfile.gettempdir())  # as it was before an engine moved it
+STALE = "it waits for the newest weights"
 
-_EVERY_ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
-_CPU_ENV = {
-    "TORCHDYNAMO_DISABLE": "1",  # else the first request with log-probs compiles C++ for 19 s
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else two engines are bound to the same core
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the executor runs inside the engine core: one process less
-}
 _FINISH_REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class VLLMEngine:
-    """A vLLM `AsyncLLM` that samples from one policy version at a time. Every method raises PolicyError when it is not usable."""
+    """A vLLM `AsyncLLM` that samples from one policy version at a time.
+
+    Every method raises EngineUnavailableError when it is not usable.
+    """
 
     def __init__(self) -> None:
         self._llm: Any = None
         self._broken = NOT_STARTED
+        self._stale = False
         self._version = 0
+        self._salt = ""
+        self._loads = 0
         self._expected: dict[str, tuple[int, ...]] = {}
         self._architecture: dict[str, Any] = {}
         self._stop_token_ids: list[int] = []
+        self._inbox = BucketInbox()
         self._update_lock = asyncio.Lock()
+        self._num_running = 0
+        self._last_began = 0.0
         self._num_requests = 0
         self._num_tokens = 0
         self._start_s = 0.0
+        self._pause_s = 0.0
+        self._sleep_level = 0
+        self._asleep = False
         self._scratch: Path | None = None
+        self.gauges = EngineGauges()
 
-    async def start(self, model_dir: str, engine: EngineConfig, dtype: str) -> float:
+    async def start(self, model_dir: str, engine: EngineConfig, dtype: str, stale: bool = False, sleeps: bool = False) -> float:
         """Load the model of a Hugging Face folder (config, safetensors, tokenizer.json). Returns the seconds it took.
 
-        Raises PolicyError when the folder, the sizes or the machine do not fit.
+        A `stale` engine refuses requests until it was given weights; `sleeps`: `sleep` will be called. Raises PolicyError when
+        the folder, the sizes or the machine do not fit.
         """
         started = time.monotonic()
         folder = Path(model_dir)
         output = OutputMark()
         try:
             self._expected = shapes_of_files(weight_files(folder))
-            self._architecture = _architecture(folder)
-            self._stop_token_ids = [_token_id(folder / "tokenizer.json", END_OF_TURN)]
+            self._architecture = architecture_of(folder)
+            self._stop_token_ids = [token_id(folder / "tokenizer.json", END_OF_TURN)]
             self._scratch = await asyncio.to_thread(scratch_folder)
-            self._llm = _start_llm(folder, engine, dtype)
-            from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
-
-            await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
+            await asyncio.to_thread(self._inbox.sweep)
+            self._llm = start_llm(folder, engine, dtype, self.gauges, sleeps)
+            self._sleep_level = engine.sleep_level if sleeps and self._llm.vllm_config.model_config.enable_sleep_mode else 0
+            self._set_version(self._version)
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # whatever vLLM raised ends the start with one line
             own = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             reason = (output.first_error() if "Engine core" in own else "") or own
             raise PolicyError(f"vLLM engine did not start on {folder}: {reason}") from error
-        self._broken = ""
+        self._broken, self._stale = "", stale
         self._start_s = time.monotonic() - started
         return self._start_s
 
@@ -88,6 +89,7 @@ class VLLMEngine:
         """Sample one completion, ending with `<|im_end|>` or after `max_tokens`. Equal seeds give equal samples.
 
         Log-probs are of the distribution sampled from (after temperature); versions are per token, also across an update.
+        Raises PolicyError for a prompt that does not fit, EngineUnavailableError when the engine broke meanwhile.
         """
         from vllm import SamplingParams
         from vllm.exceptions import VLLMValidationError
@@ -95,6 +97,8 @@ class VLLMEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self._require_usable()
+        if self._stale:
+            raise EngineUnavailableError(f"vLLM engine cannot be used: {STALE}")
         sampling = SamplingParams(
             max_tokens=max_tokens,
             temperature=temperature,
@@ -106,40 +110,48 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         final = None
+        self._num_running += 1
+        self._last_began = time.monotonic() if self._num_running == 1 else self._last_began
         try:
             async for output in self._llm.generate(self._as_prompt(prompt_ids), sampling, request_id=request_id):
                 final = output
         except EngineDeadError as error:
             self._broken = "its engine core died"
-            raise PolicyError(f"vLLM engine cannot be used: {self._broken}") from error
+            raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}") from error
         except (ValueError, VLLMValidationError) as error:
             raise PolicyError(f"vLLM refused a prompt of {len(prompt_ids)} tokens: {_first_line(error)}") from error
+        finally:
+            self._num_running -= 1
         if final is None or final.outputs[0].finish_reason not in _FINISH_REASONS:
-            raise PolicyError(f"request {request_id} was aborted")
+            raise EngineUnavailableError(f"request {request_id} was aborted")
         return self._completion(final.outputs[0])
 
-    async def abort(self, request_id: str) -> None:
-        """Stop a request nobody waits for any more."""
-        if self._llm is not None:
-            await self._llm.abort(request_id)
+    async def receive_bucket(self, bucket: WeightBucket) -> None:
+        """Take in some of the weights of the next version; nothing changes before `load_received`.
 
-    async def update_weights(self, buffer: WeightBuffer, version: int) -> float:
-        """Replace the weights between two decoding steps; running requests go on and tell the versions of their tokens apart.
-
-        KV caches (also prefixes) of the old weights are dropped and recomputed. Returns seconds. Raises WeightSyncError, with
-        the old weights still in place, when the buffer is corrupt or does not fit.
+        Raises WeightSyncError when the bytes are not those that were packed.
         """
         self._require_usable()
-        if buffer.version != version:
-            raise WeightSyncError(f"asked for version {version}, the buffer holds version {buffer.version}")
+        await asyncio.to_thread(self._inbox.add, bucket)
+
+    async def drop_received(self) -> None:
+        """Forget the buckets of a transfer that failed."""
+        self._inbox.clear()
+
+    async def load_received(self, version: int) -> float:
+        """Replace the weights by those of the received buckets, between two decoding steps. Returns seconds.
+
+        Running requests go on and tell the versions of their tokens apart. KV caches (also prefixes) of the old weights are
+        dropped and recomputed. Raises WeightSyncError, with the old weights still in place, when they are not the whole model.
+        """
+        self._require_usable()
         started = time.monotonic()
         async with self._update_lock:
-            await asyncio.to_thread(check_buffer, buffer, self._expected)
-            path = await asyncio.to_thread(write_buffer, buffer)
             try:
-                await self._load([str(path)], version)
+                paths = self._inbox.complete(version, self._expected)
+                await self._load_files(paths, version)
             finally:
-                path.unlink(missing_ok=True)
+                await asyncio.to_thread(self._inbox.clear)
         return time.monotonic() - started
 
     async def load_model(self, model_dir: str, version: int) -> float:
@@ -152,24 +164,79 @@ class VLLMEngine:
         folder = Path(model_dir)
         files = weight_files(folder)
         check_shapes(shapes_of_files(files), self._expected, f"weights in {folder}")
-        if (other := _architecture(folder)) != self._architecture:
+        if (other := architecture_of(folder)) != self._architecture:
             keys = sorted(
                 key for key in other.keys() | self._architecture.keys() if other.get(key) != self._architecture.get(key)
             )
             raise WeightSyncError(f"the model in {folder} is another architecture than the engine's: {', '.join(keys)} differ")
         async with self._update_lock:
-            await self._load([str(path) for path in files], version)
+            await self._load_files(files, version)
         return time.monotonic() - started
 
-    async def stats(self) -> dict[str, float]:
-        """`policy_version`, `num_requests` and `num_tokens` completed, `start_s`. Raises PolicyError when not usable."""
+    async def native_transfer(self, step: str, payload: dict[str, Any], version: int) -> None:
+        """A step of a transfer by vLLM's own backend (actors.native_transfer): init, start, update (often), finish.
+
+        An engine whose transfer fails has half of the weights and is not usable any more.
+        """
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+
         self._require_usable()
+        llm = self._llm
+        try:
+            if step == "init":
+                await llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=payload))
+            elif step == "start":
+                self.gauges.expect_preemptions()
+                await llm.pause_generation(mode="keep", clear_cache=True)
+                await llm.start_weight_update()
+            elif step == "update":
+                await llm.update_weights(WeightTransferUpdateRequest(update_info=payload))
+            else:
+                await llm.finish_weight_update(weight_version=str(version))
+                self._set_version(version)
+                self._stale = False
+                await llm.resume_generation()
+        except Exception as error:
+            self._broken = f"native transfer of version {version} failed at {step}: {_first_line(error)}"
+            raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}") from error
+
+    async def sleep(self) -> None:
+        """Stop decoding and, on a GPU, give memory back (engine.sleep_level). Requests that come meanwhile wait."""
+        self._require_usable()
+        self._asleep = True
+        await self._llm.sleep(self._sleep_level, mode="keep")
+
+    async def wake(self) -> None:
+        """Go on. After level 2 the weights are whatever memory holds: give it new ones before anything is sampled."""
+        self._require_usable()
+        self._stale = self._stale or self._sleep_level == 2
+        await self._llm.wake_up(["scheduling"] if self._sleep_level == 0 else None)
+        self._asleep = False
+
+    async def stats(self) -> dict[str, float]:
+        """Counters and gauges (see EngineGauges), and `stalled_s`: how long requests have waited for the next step.
+
+        Raises EngineUnavailableError when not usable.
+        """
+        self._require_usable()
+        gauges = self.gauges
+        waits = self._num_running > 0 and not self._update_lock.locked() and not self._asleep
         return {
             "policy_version": self._version,
             "num_requests": self._num_requests,
             "num_tokens": self._num_tokens,
             "start_s": self._start_s,
+            "pause_s": self._pause_s,
+            "stalled_s": time.monotonic() - max(gauges.last_step, self._last_began) if waits else 0.0,
+            "kv_usage": gauges.kv_usage,
+            "preemptions": gauges.preemptions,
+            "prompt_tokens": gauges.prompt_tokens,
+            "cached_tokens": gauges.cached_tokens,
         }
+
+    async def accept_requests(self) -> None:
+        """What the engine was started with are the newest weights."""
+        self._stale = False
 
     async def is_started(self) -> bool:
         """False in a process that has no engine yet; True also when its engine broke."""
@@ -182,6 +249,7 @@ class VLLMEngine:
             if llm.output_handler is not None:  # it would log the end of the engine core as a crash
                 llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown)
+        self._inbox.clear()
         if self._scratch is not None:
             await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
@@ -189,29 +257,46 @@ class VLLMEngine:
         if not self._broken and self._llm.errored:
             self._broken = "its engine core died"
         if self._broken:
-            raise PolicyError(f"vLLM engine cannot be used: {self._broken}")
+            raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}")
 
-    async def _load(self, paths: list[str], version: int) -> None:
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+    async def _load_files(self, paths: list[Path], version: int) -> None:
+        async def reload() -> None:
+            await self._llm.collective_rpc("reload_from_files", args=([str(path) for path in paths],))
 
+        await self._paused(reload, version)
+
+    async def _paused(self, load: Callable[[], Awaitable[None]], version: int) -> None:
+        """Load weights while no step runs. The old KV cache is dropped: with it, log-probs would be of neither policy."""
         llm = self._llm
+        began = time.monotonic()
+        self.gauges.expect_preemptions()
         await llm.pause_generation(mode="keep", clear_cache=True)
         try:
-            await llm.start_weight_update()
-            await llm.update_weights(WeightTransferUpdateRequest(update_info={"paths": paths}))
+            await load()
             # The version must be set before resuming: else the first new tokens carry the old one.
-            await llm.finish_weight_update(weight_version=str(version))
+            await llm.update_weight_version(str(version))
         except Exception as error:  # half-loaded weights must never be sampled from
             self._broken = f"loading version {version} failed half-way: {_first_line(error)}"
-            raise PolicyError(f"vLLM engine cannot be used: {self._broken}") from error
-        self._version = version
+            raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}") from error
+        self._set_version(version)
+        self._stale = False
         await llm.resume_generation()
+        self._pause_s = time.monotonic() - began
+
+    def _set_version(self, version: int) -> None:
+        """Later requests find no cached prefix of other weights, whether or not caches were dropped. Two models may have the
+        same version number, so loads are counted too."""
+        self._version = version
+        self._loads += 1
+        self._salt = f"{version}.{self._loads}"
 
     def _as_prompt(self, prompt_ids: IntArray) -> Any:
         from vllm.inputs import TokensPrompt
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-        parsed = parse_model_prompt(self._llm.model_config, TokensPrompt(prompt_token_ids=prompt_ids.tolist()))
+        parsed = parse_model_prompt(
+            self._llm.model_config, TokensPrompt(prompt_token_ids=prompt_ids.tolist(), cache_salt=self._salt)
+        )
         (prompt,) = self._llm.renderer.render_cmpl([parsed], self._llm.renderer.default_cmpl_tok_params)
         return prompt
 
@@ -228,82 +313,6 @@ class VLLMEngine:
             policy_versions=versions,
             finish_reason=_FINISH_REASONS[output.finish_reason],
         )
-
-
-def scratch_folder() -> Path:
-    """A folder for the temporary files of this process, since vLLM leaves its sockets and rendezvous files behind. Folders of
-    processes that are gone are removed."""
-    for old in TEMP.glob(f"{SCRATCH_PREFIX}*-*"):
-        if not Path("/proc", old.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]).exists():
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=TEMP))
-    os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = tempfile.tempdir = str(folder)
-    return folder
-
-
-def set_engine_environment() -> bool:
-    """Set what vLLM reads at import; call it before. Whether there is a GPU (torch alone tells)."""
-    os.environ.update(_EVERY_ENV)
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        os.environ.update(_CPU_ENV)
-    return on_gpu
-
-
-def _start_llm(folder: Path, engine: EngineConfig, dtype: str) -> Any:
-    on_gpu = set_engine_environment()
-    from vllm.config.weight_transfer import WeightTransferConfig
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    sized: dict[str, Any] = (
-        {"tensor_parallel_size": engine.tensor_parallel, "gpu_memory_utilization": engine.gpu_memory_utilization}
-        if on_gpu
-        else {
-            "enforce_eager": True,
-            "block_size": 32,
-            "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
-            # A seeded request whose prompt is split over steps kills vLLM 0.32 on CPU ("CPU Generator does not use offset").
-            "enable_chunked_prefill": False,
-        }
-    )
-    return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(
-            model=str(folder),
-            dtype=dtype,  # type: ignore[arg-type]
-            max_model_len=engine.max_model_len,
-            max_num_seqs=engine.max_num_seqs,
-            max_num_batched_tokens=max(engine.max_model_len, 4096),
-            skip_tokenizer_init=True,
-            enable_prefix_caching=True,
-            logprobs_mode="processed_logprobs",
-            disable_log_stats=True,
-            seed=0,
-            use_tqdm_on_load=False,
-            weight_transfer_config=WeightTransferConfig(backend="shm"),
-            worker_extension_cls="actors.weight_transfer.ShmWorkerExtension",
-            **sized,
-        )
-    )
-
-
-def _architecture(folder: Path) -> dict[str, Any]:
-    """What of config.json decides the computation, beyond the weights' shapes."""
-    config = json.loads((folder / "config.json").read_text())
-    keys = ("architectures", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps")
-    rope = ("rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "sliding_window", "use_sliding_window")
-    return {key: config[key] for key in keys + rope if key in config}
-
-
-def _token_id(tokenizer_file: Path, token: str) -> int:
-    from tokenizers import Tokenizer
-
-    found = Tokenizer.from_file(str(tokenizer_file)).token_to_id(token)
-    if found is None:
-        raise ValueError(f"{tokenizer_file} has no token {token}")
-    return int(found)
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from cluster.kuberay.pod_templates import RUNS, Object, gpu_pod, head_pod, sandbox_pod
-from cluster.placement import Plan, plan_placement
+from cluster.placement import PlacementError, Plan, plan_placement
 from configs.run_config import RunConfig
 
 API = "ray.io/v1"
@@ -44,6 +44,10 @@ def ray_job(config: RunConfig, verb: str, config_file: str) -> Object:
 def cluster_spec(config: RunConfig) -> Object:
     """Head and the worker groups that the plan needs; each group scales by itself unless a queue admits the whole."""
     plan, kuberay = plan_placement(config), config.kuberay
+    if config.cluster.placement != "split":
+        raise PlacementError(
+            "KubeRay manifests are for cluster.placement=split: their engines and learner have nodes of their own"
+        )
     env = _environment(config)
     groups = []
     for name in ("engines", "learner"):

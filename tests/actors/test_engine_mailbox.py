@@ -6,12 +6,15 @@ import random
 import numpy as np
 import pytest
 
+from actors.engine_failure import EngineUnavailableError
 from actors.engine_mailbox import EngineLink, EngineRequest, Mailbox
 from envpool.policy import Completion, PolicyError
 
 
 def _request(number: int) -> EngineRequest:
-    return EngineRequest(f"r{number}", np.array([number], dtype=np.int32), max_tokens=8, temperature=1.0, seed=number)
+    return EngineRequest(
+        f"r{number}", f"s{number}", np.array([number], dtype=np.int32), max_tokens=8, temperature=1.0, seed=number
+    )
 
 
 def _echo(request: EngineRequest) -> Completion:
@@ -72,12 +75,12 @@ async def test_requests_posted_together_travel_in_one_message() -> None:
 async def test_a_dead_engine_fails_everything_under_way() -> None:
     async def exchange(caller: str, requests: list[EngineRequest]) -> list:
         await asyncio.sleep(0.001)
-        raise PolicyError("engine 0 died; its requests are lost")
+        raise EngineUnavailableError("engine 0 died; its requests are lost")
 
     link = EngineLink("me", exchange)
     results = await asyncio.gather(*(link.generate(_request(number)) for number in range(3)), return_exceptions=True)
     assert [str(result) for result in results] == ["engine 0 died; its requests are lost"] * 3
-    assert all(isinstance(result, PolicyError) for result in results)
+    assert all(isinstance(result, EngineUnavailableError) for result in results)
 
 
 async def test_one_refused_request_does_not_disturb_the_others() -> None:
@@ -90,6 +93,7 @@ async def test_one_refused_request_does_not_disturb_the_others() -> None:
     link = EngineLink("me", Mailbox(serve).exchange)
     first, second = await asyncio.gather(link.generate(_request(1)), link.generate(_request(2)), return_exceptions=True)
     assert str(first) == "vLLM refused a prompt of 2000 tokens"
+    assert type(first) is PolicyError  # another try would not help
     assert second.token_ids.tolist() == [2]
 
 
@@ -102,3 +106,27 @@ async def test_a_cancelled_request_leaves_the_link_usable() -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(link.generate(_request(1)), 0.005)
     assert (await asyncio.wait_for(link.generate(_request(2)), 5)).token_ids.tolist() == [2]
+
+
+async def test_a_request_nobody_waits_for_is_stopped_where_it_stands() -> None:
+    stopped = asyncio.Event()
+
+    async def serve(request: EngineRequest) -> Completion:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        return _echo(request)
+
+    mailbox = Mailbox(serve)
+    link = EngineLink("me", mailbox.exchange)
+    waiting = asyncio.create_task(link.generate(_request(1)))
+    await asyncio.sleep(0.01)
+    mailbox.cancel("r1")
+    mailbox.cancel("r1")
+    mailbox.cancel("unknown")
+    async with asyncio.timeout(10):
+        await stopped.wait()
+    waiting.cancel()
+    assert await asyncio.gather(waiting, return_exceptions=True) != [_echo(_request(1))]

@@ -5,6 +5,7 @@ One engine (10 to 20 s to start) serves the module; the tests run in order and t
 
 import asyncio
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,13 +19,16 @@ import torch
 from safetensors.numpy import load_file
 from transformers import Qwen2ForCausalLM
 
-from actors.engine_pool import EnginePool, RoutedGenerate
+from actors.engine_health import Health
+from actors.engine_pool import EnginePool
 from actors.learner_group import LearnerGroup, LearnerGroupError
+from actors.logprob_gap import LogprobGapError, check_sync
 from actors.rollout_workers import RolloutWorkers
-from actors.weight_sync import WeightBuffer, WeightSyncError, pack_weights
+from actors.routed_generate import RoutedGenerate
+from actors.weight_packing import WeightBucket, WeightSyncError, pack_weights
 from cluster.ray_session import ray_session
 from configs.cluster_config import ClusterConfig
-from configs.model_config import EngineConfig
+from configs.model_config import EngineConfig, SyncCheckConfig
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
@@ -40,7 +44,10 @@ from trainers.train_sample import TrainSample
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
-ENGINE = EngineConfig(kv_cache_gib=0.0625, max_model_len=2048, request_timeout_s=60.0)
+ENGINE = EngineConfig(
+    kv_cache_gib=0.008, max_model_len=2048, request_timeout_s=600.0, start_timeout_s=600.0, health_interval_s=0.5
+)
+"""A KV cache of 16,000 tokens: 25 requests of the longest kind."""
 END_OF_TURN = 258
 MARK = "SWE_TEST_MARK"
 Floats = npt.NDArray[np.float32]
@@ -146,27 +153,69 @@ async def test_a_late_completion_is_a_policy_error_and_is_aborted(pool: EnginePo
     assert len((await pool.policy()(_request(1))).token_ids) == 30
 
 
+def _buckets(model: Path, version: int, count: int = 3) -> list[WeightBucket]:
+    weights = load_file(model / "model.safetensors")
+    names = sorted(weights)
+    return [pack_weights({n: weights[n] for n in names[index::count]}, version, index, count) for index in range(count)]
+
+
 async def test_damaged_or_foreign_weights_leave_the_old_ones_in_place(pool: EnginePool, models: list[Path]) -> None:
-    weights = load_file(models[1] / "model.safetensors")
-    good = pack_weights(weights, version=1)
-    data = good.data.copy()
+    good = _buckets(models[1], 1)
+    data = good[2].data.copy()
     data[-1] ^= 255
-    with pytest.raises(WeightSyncError, match="engine 0: weights of version 1 are corrupt"):
-        await pool.update_weights(WeightBuffer(1, good.checksum, data), 1)
+    with pytest.raises(WeightSyncError, match="engine 0: weights of version 1 are corrupt: bucket 2 of 3 has checksum"):
+        await pool.update_weights([*good[:2], WeightBucket(1, 2, 3, good[2].checksum, data)], 1)
+    assert _weight_files() == []
+    with pytest.raises(WeightSyncError, match="engine 0: weights of version 1: bucket 2 of 3 did not arrive"):
+        await pool.update_weights(good[:2], 1)
+    weights = load_file(models[1] / "model.safetensors")
     del weights["model.norm.weight"]
     with pytest.raises(WeightSyncError, match=r"engine 0: weights of version 1 lack parameter model.norm.weight"):
-        await pool.update_weights(pack_weights(weights, version=1), 1)
+        await pool.update_weights([pack_weights(weights, version=1)], 1)
     request = _request(3)
     _assert_sampled_from(models[0], request, await pool.policy()(request))
+    assert [health.state for health in pool.health] == [Health.HEALTHY]
+
+
+async def test_pressure_on_the_kv_cache_lowers_the_number_of_requests_at_once(pool: EnginePool, models: list[Path]) -> None:
+    requests = [_request(600 + number, length=600, max_tokens=300) for number in range(48)]  # 29,000 tokens of prompts alone
+    completions = await asyncio.gather(*(map(pool.policy(), requests)))
+    stats = (await pool.stats())[0]
+    assert stats["admission_cuts"] > 0
+    assert stats["admission_limit"] < ENGINE.max_num_seqs
+    assert (stats["admitted"], stats["admission_waiting"]) == (0, 0)
+    longest = max(range(48), key=lambda index: len(completions[index].token_ids))
+    _assert_sampled_from(models[0], requests[longest], completions[longest])
+
+
+async def test_requests_wait_for_an_engine_that_sleeps(pool: EnginePool) -> None:
+    await pool.sleep()
+    waiting = asyncio.create_task(pool.policy()(_request(1)))
+    assert not (await asyncio.wait([waiting], timeout=1.0))[0]
+    await pool.wake()
+    assert len((await waiting).token_ids) == 30
+
+
+async def _cached_tokens(pool: EnginePool, request: GenerateRequest) -> tuple[int, Completion]:
+    """Prompt tokens found in the prefix cache by one request."""
+    before = (await pool.stats())[0]["cached_tokens"]
+    completion = await pool.policy()(request)
+    return int((await pool.stats())[0]["cached_tokens"] - before), completion
+
+
+async def test_a_cached_prefix_is_found_by_its_own_version_only(pool: EnginePool, models: list[Path]) -> None:
+    request = _request(700, length=256)
+    assert [(await _cached_tokens(pool, request))[0] for _ in range(2)] == [0, 224]  # whole blocks of 32, less the last token
+    await pool.handles[0].__ray_call__.remote(lambda engine: engine._set_version(0))  # caches stay, the salt is another
+    assert [(await _cached_tokens(pool, request))[0] for _ in range(2)] == [0, 224]
 
 
 async def test_a_live_update_splits_running_completions_by_version(pool: EnginePool, models: list[Path]) -> None:
     policy = pool.policy()
-    await policy(_request(5))  # its prompt is in the prefix cache, computed by the old weights
     requests = [_request(300 + number, max_tokens=600) for number in range(12)]
     running = [asyncio.create_task(policy(request)) for request in requests]
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    await pool.update_weights(pack_weights(load_file(models[1] / "model.safetensors"), version=1), 1)
+    await pool.update_weights(_buckets(models[1], 1), 1)
     completions = await asyncio.gather(*running)
     split = [(r, c) for r, c in zip(requests, completions, strict=True) if set(c.policy_versions.tolist()) == {0, 1}]
     assert len(split) >= 2
@@ -175,8 +224,11 @@ async def test_a_live_update_splits_running_completions_by_version(pool: EngineP
         assert old.tolist() == sorted(old.tolist(), reverse=True)
         expected = np.where(old, *(_expected(model, request, completion.token_ids) for model in models))
         np.testing.assert_allclose(completion.rollout_logprobs, expected, atol=1e-4)
-    again = _request(5)  # the cached prefix of the old weights must not be used
-    _assert_sampled_from(models[1], again, await policy(again))
+    again = _request(700, length=256)  # its prefix is cached by the old weights, and must not be used
+    for expected_hits in (0, 224):
+        hits, completion = await _cached_tokens(pool, again)
+        assert hits == expected_hits
+        _assert_sampled_from(models[1], again, completion)
     assert (await pool.stats())[0]["policy_version"] == 1
 
 
@@ -247,7 +299,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
     pool: EnginePool, models: list[Path], trained: Path, tmp_path: Path
 ) -> None:
-    learner = LearnerConfig(num_ranks=2, num_threads=1, step_timeout_s=60.0)
+    learner = LearnerConfig(num_ranks=2, num_threads=1, step_timeout_s=60.0, weight_bucket_mib=0)
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, schedule="constant")
     group = await LearnerGroup.start(str(models[0]), "float32", optimizer, learner, num_steps=4, seed=0)
     try:
@@ -256,7 +308,16 @@ async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
         assert losses[1] < losses[0]
         before = await group.token_logprobs(samples)
         assert [len(row) for row in before] == [30, 10, 20]
+        prompts = [sample.token_ids for sample in samples]
+        await pool.load_model(str(models[1]), 6)
+        with pytest.raises(LogprobGapError, match=r"version 6: engine and learner differ by .* nats per token on average"):
+            await check_sync(pool, group.token_logprobs, prompts, 6, SyncCheckConfig())
         assert await group.sync_weights(pool, 7) > 0
+        gap = await check_sync(pool, group.token_logprobs, prompts, 7, SyncCheckConfig(num_prompts=3))
+        assert gap.num_tokens > 20
+        assert gap.largest < 1e-4
+        with pytest.raises(WeightSyncError, match=r"engine 0 samples from version \[7\] after it took version 8"):
+            await check_sync(pool, group.token_logprobs, prompts, 8, SyncCheckConfig())
         await group.save(tmp_path / "step_2", {"step": 2})
         await group.export(trained)
         request = _request(8)
@@ -276,20 +337,25 @@ async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
         await group.close()
 
 
-async def test_a_dead_engine_comes_back_with_the_newest_weights(pool: EnginePool, trained: Path) -> None:
-    """Those of the learner, although that is gone: the pool holds the last buffer."""
+@pytest.mark.parametrize("process", ["EngineCore", "ray::EngineActor"])
+async def test_a_killed_engine_comes_back_by_itself_and_its_requests_are_answered(
+    pool: EnginePool, trained: Path, mark: str, process: str
+) -> None:
+    """With the learner's weights, although that is gone: the pool holds the last buckets. No version 0 is ever sampled."""
     policy = pool.policy()
-    running = [asyncio.create_task(policy(_request(400 + number, max_tokens=900))) for number in range(8)]
+    before = pool.health[0].restarts
+    requests = [_request(400 + number, max_tokens=900) for number in range(8)]
+    running = [asyncio.create_task(policy(request)) for request in requests]
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    ray.kill(pool.handles[0], no_restart=False)
-    outcomes = await asyncio.gather(*running, return_exceptions=True)
-    broken = [outcome for outcome in outcomes if isinstance(outcome, PolicyError)]
-    assert {str(error) for error in broken} == {"engine 0 died; its requests are lost"}
-    assert await pool.revive() == 1
-    request = _request(10)
-    completion = await policy(request)
-    assert set(completion.policy_versions.tolist()) == {7}
-    _assert_sampled_from(trained, request, completion)
+    (pid,) = [pid for pid, command in _processes_with(mark).items() if process in command]
+    os.kill(pid, signal.SIGKILL)
+    completions = await asyncio.gather(*running)
+    assert policy.retries > 0
+    for request, completion in zip(requests, completions, strict=True):
+        assert set(completion.policy_versions.tolist()) == {7}
+        _assert_sampled_from(trained, request, completion)
+    assert pool.health[0].restarts == before + 1
+    assert await pool.revive() == 0
 
 
 async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> None:
@@ -300,7 +366,7 @@ async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> Non
         if not left:
             break
         await asyncio.sleep(0.1)
-    assert left == []
+    assert left == {}
     assert _weight_files() == []
 
 
@@ -308,12 +374,13 @@ def _weight_files() -> list[Path]:
     return list(Path("/dev/shm").glob("swe-weights-*"))
 
 
-def _processes_with(mark: str) -> list[str]:
-    found = []
+def _processes_with(mark: str) -> dict[int, str]:
+    """Process ids and command lines."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if int(folder.name) != os.getpid() and mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200])
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
         except OSError:  # it ended meanwhile
             continue
     return found

@@ -31,6 +31,19 @@ def test_everything_fits_on_a_laptop_with_two_cpus() -> None:
     ]
 
 
+def test_colocated_engines_share_their_bundles_with_learner_ranks() -> None:
+    overrides = ["cluster.placement=colocated", "grpo.max_staleness=0", "cluster.roles=ignored"]
+    plan = plan_placement(load_config(None, overrides))
+    assert [(group.name, group.bundles) for group in plan.groups] == [
+        ("engines+learner", ({"CPU": 0.5},)),
+        ("rollout", ({"CPU": 0.25},)),
+    ]
+    overrides += ["cluster.engine_gpus=0.5", "cluster.learner_gpus=0.5", "grpo.learner.optimizer_offload=true"]
+    plan = plan_placement(load_config(None, [*overrides, "engine.num_engines=2", "grpo.learner.num_ranks=2"]))
+    assert plan.group("engines+learner").bundles == ({"CPU": 2.0, "GPU": 1.0},) * 2
+    assert [(node.kind, node.actors) for node in plan.nodes] == [("gpu", ("engines+learner",) * 2), ("sandbox", ("rollout",))]
+
+
 def test_roles_act_where_a_node_offers_one() -> None:
     plan = plan_placement(RunConfig())
     assert fitting_plan(plan, "auto", {"CPU": 2.0, "driver": 1.0}) == plan

@@ -12,6 +12,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 NUM_STEPS = 2
+BUCKET_BYTES = 200_000
 LENGTHS = (40, 12, 33, 8, 25, 19, 30)
 
 
@@ -52,6 +53,7 @@ def train(model: Path, work: Path, variant: Variant, rank: int, world_size: int,
         lora_rank=variant.lora_rank,
     )
     learner = DeepSpeedLearner(model, variant.dtype, optimizer, settings, 10, rank, world_size, port, seed=0)
+    buckets = gathered_bytes(learner, BUCKET_BYTES)  # before the first step, from which on DeepSpeed keeps small ones whole
     policy, sft = LossSpec("clip_higher", max_response_tokens=50), LossSpec("cross_entropy", context_loss_weight=0.1)
     metrics = [learner.train_step(share, sft) for _ in range(NUM_STEPS)] + [learner.train_step(share, policy)]
     folder = work / f"checkpoint_{world_size}_{variant.name}" / "step_3"
@@ -61,7 +63,7 @@ def train(model: Path, work: Path, variant: Variant, rank: int, world_size: int,
     again = [learner.train_step(share, sft) for _ in range(2)]
     learner.export_hf(work / f"hf_{world_size}_{variant.name}")
     seen = {
-        "metrics": metrics, "following": following, "again": again, "state": state,
+        "buckets": buckets, "metrics": metrics, "following": following, "again": again, "state": state,
         "logprobs": [float(values.sum()) for values in learner.token_logprobs(share)],
         "names": [name for name, _ in learner.weights()],
         "debris": sorted(entry.name for entry in folder.parent.iterdir()),
@@ -71,6 +73,26 @@ def train(model: Path, work: Path, variant: Variant, rank: int, world_size: int,
         seen["resumed"] = [learner.train_step(share, sft) for _ in range(2)]
     learner.close()
     return seen
+
+
+def gathered_bytes(learner: Any, bucket_bytes: int) -> dict[str, Any]:
+    """Bytes of parameters that this rank holds whole: before, within every bucket, and after; and the buckets' sizes."""
+
+    def held() -> int:
+        whole = [p for p in learner._module.lm.parameters() if getattr(p, "ds_status", None) in (None, ZeroParamStatus.AVAILABLE)]
+        return sum(parameter.numel() * parameter.element_size() for parameter in whole)
+
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    buckets = learner.weight_buckets(bucket_bytes)
+    before, sizes, within, names = held(), [], [], []
+    for index in range(len(buckets)):
+        with buckets.gathered(index) as tensors:
+            names += list(tensors)
+            sizes.append(sum(values.numel() * values.element_size() for values in tensors.values()))
+            within.append(held())
+    shapes = [[name, list(shape)] for name, _, shape in buckets.shapes()]
+    return {"before": before, "within": within, "after": held(), "sizes": sizes, "names": names, "shapes": shapes}
 
 
 def run_ranks(model: Path, work: Path, variants: list[Variant], world_size: int) -> list[list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.actors.random_qwen import write_random_qwen
-from tests.trainers.learner_processes import LENGTHS, Variant, run_ranks, train
+from tests.trainers.learner_processes import BUCKET_BYTES, LENGTHS, Variant, run_ranks, train
 from trainers.deepspeed_learner import LearnerError
 
 TWO = [Variant(1), Variant(2), Variant(3), Variant(3, sequence_parallel=2), Variant(2, lora_rank=2)]
@@ -64,6 +64,18 @@ def test_two_ranks_equal_one(alone: dict[str, Any], together: dict[Variant, Any]
     for group, seen in enumerate((first, second)[:groups]):
         shared[group::groups] = seen["logprobs"]
     assert shared == pytest.approx(alone["logprobs"], rel=1e-3)
+
+
+@pytest.mark.parametrize("variant", TWO, ids=lambda variant: variant.name)
+def test_weights_leave_in_buckets_and_no_rank_holds_more_than_one(together: dict[Variant, Any], variant: Variant) -> None:
+    for seen in together[variant]:
+        buckets = seen["buckets"]
+        assert buckets["names"] == [name for name, _ in buckets["shapes"]] == seen["names"]
+        assert len(buckets["sizes"]) > 3
+        assert max(buckets["sizes"]) <= BUCKET_BYTES
+        if variant.stage == 3:
+            assert buckets["before"] == buckets["after"] == 0
+            assert buckets["within"] == buckets["sizes"]  # on every rank, one bucket and nothing else
 
 
 def test_four_ranks_equal_one(alone: dict[str, Any], four: dict[Variant, Any]) -> None:

@@ -1,12 +1,10 @@
-"""Weights on their way from learner to engine: one flat byte buffer in safetensors layout, with a checksum and a version.
+"""Weights on their way from learner to engine: buckets of flat bytes in safetensors layout, each with checksum and version.
 
 One uint8 array is what Ray's object store moves without copying, and a file of the same bytes is what vLLM loads.
 The layout (8 bytes of header length, a JSON header, then the tensors back to back) is the one published by safetensors.
 """
 
 import json
-import tempfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 ByteArray = npt.NDArray[np.uint8]
 Shapes = dict[str, tuple[int, ...]]
@@ -26,16 +25,25 @@ class WeightSyncError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class WeightBuffer:
-    """A model's parameters. `data` (bytes,) is a complete safetensors file; `checksum` is its CRC-32."""
+class WeightBucket:
+    """Some of a model's parameters. `data` (bytes,) is a complete safetensors file, `checksum` its 64-bit xxh3.
+
+    A set of `count` buckets of one version, index 0 to count-1, holds the whole model.
+    """
 
     version: int
+    index: int
+    count: int
     checksum: int
     data: ByteArray
 
 
-def pack_weights(weights: Mapping[str, npt.NDArray[Any]], version: int) -> WeightBuffer:
-    """Lay named arrays (float32, float16, or uint16 holding the bits of bfloat16) out in one buffer, each copied once.
+def pack_weights(
+    weights: Mapping[str, npt.NDArray[Any]], version: int, index: int = 0, count: int = 1, buffer: ByteArray | None = None
+) -> WeightBucket:
+    """Lay named arrays (float32, float16, or uint16 holding the bits of bfloat16) out in one bucket, each copied once.
+
+    A `buffer` that is large enough is written to, else a new array: fresh memory costs more than the copy.
 
     >>> pack_weights({"w": np.zeros((2, 3), np.float32)}, version=4).data.nbytes
     88
@@ -57,31 +65,38 @@ def pack_weights(weights: Mapping[str, npt.NDArray[Any]], version: int) -> Weigh
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     start = 8 + len(head)
-    data: ByteArray = np.empty(start + offset, dtype=np.uint8)
+    fits = buffer is not None and len(buffer) >= start + offset
+    data: ByteArray = buffer[: start + offset] if buffer is not None and fits else np.empty(start + offset, dtype=np.uint8)
     data[:8] = np.frombuffer(len(head).to_bytes(8, "little"), dtype=np.uint8)
     data[8:start] = np.frombuffer(head, dtype=np.uint8)
     for name in names:
         first, last = header[name]["data_offsets"]
         target = data[start + first : start + last].view(weights[name].dtype).reshape(weights[name].shape)
         np.copyto(target, weights[name])
-    return WeightBuffer(version, zlib.crc32(data), data)
+    return WeightBucket(version, index, count, xxhash.xxh3_64_intdigest(data), data)
 
 
-def check_buffer(buffer: WeightBuffer, expected: Shapes) -> None:
-    """Raise WeightSyncError unless the bytes are those that were packed and hold exactly the `expected` parameters.
-
-    A tied `lm_head.weight` may be sent or left out.
-    """
-    found = zlib.crc32(buffer.data)
-    if found != buffer.checksum:
+def check_bucket(bucket: WeightBucket) -> None:
+    """Raise WeightSyncError unless the bytes are those that were packed."""
+    found = xxhash.xxh3_64_intdigest(bucket.data)
+    if found != bucket.checksum:
         raise WeightSyncError(
-            f"weights of version {buffer.version} are corrupt: CRC-32 {found:08x}, packed as {buffer.checksum:08x}"
+            f"weights of version {bucket.version} are corrupt: bucket {bucket.index} of {bucket.count} "
+            f"has checksum {found:016x}, packed as {bucket.checksum:016x}"
         )
-    check_shapes(_shapes_of_header(_header_of(buffer.data)), expected, f"weights of version {buffer.version}")
+
+
+def bucket_shapes(bucket: WeightBucket) -> Shapes:
+    """The parameters of a bucket that `check_bucket` has passed."""
+    size = int.from_bytes(bucket.data[:8].tobytes(), "little")
+    return _shapes_of_header(json.loads(bucket.data[8 : 8 + size].tobytes()))
 
 
 def check_shapes(shapes: Shapes, expected: Shapes, what: str) -> None:
-    """Raise WeightSyncError naming the first parameter that is missing, unknown or of another shape."""
+    """Raise WeightSyncError naming the first parameter that is missing, unknown or of another shape.
+
+    A tied `lm_head.weight` may be sent or left out.
+    """
     tied = {"lm_head.weight"}
     for name in sorted(expected.keys() - shapes.keys() - tied):
         raise WeightSyncError(f"{what} lack parameter {name} of the engine's model")
@@ -108,26 +123,6 @@ def shapes_of_files(files: list[Path]) -> Shapes:
             size = int.from_bytes(file.read(8), "little")
             shapes |= _shapes_of_header(json.loads(file.read(size)))
     return shapes
-
-
-def write_buffer(buffer: WeightBuffer) -> Path:
-    """Write the buffer as a file in shared memory (else the temp folder); the caller removes it."""
-    shared = Path("/dev/shm")
-    folder = shared if shared.is_dir() else Path(tempfile.gettempdir())
-    with tempfile.NamedTemporaryFile(prefix="swe-weights-", suffix=".safetensors", dir=folder, delete=False) as file:
-        path = Path(file.name)
-        try:
-            file.write(memoryview(buffer.data))
-        except OSError as error:
-            path.unlink()
-            raise WeightSyncError(f"cannot write {buffer.data.nbytes >> 20} MiB of weights to {folder}: {error}") from error
-    return path
-
-
-def _header_of(data: ByteArray) -> dict[str, Any]:
-    size = int.from_bytes(data[:8].tobytes(), "little")
-    header: dict[str, Any] = json.loads(data[8 : 8 + size].tobytes())
-    return header
 
 
 def _shapes_of_header(header: dict[str, Any]) -> Shapes:

@@ -1,0 +1,67 @@
+"""The engine's side of a weight transfer through Ray: buckets are checked as they arrive and laid down as files for vLLM.
+
+The files are in shared memory. Nothing is loaded before the whole set is there and fits, so a corrupt, lost or foreign bucket
+costs the transfer and never the weights that are served.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from actors.weight_packing import Shapes, WeightBucket, WeightSyncError, bucket_shapes, check_bucket, check_shapes
+
+PREFIX = "swe-weights-"
+
+
+class BucketInbox:
+    """Buckets of one version at a time; a bucket of another version starts over. `add` may run in several threads."""
+
+    def __init__(self) -> None:
+        shared = Path("/dev/shm")
+        self._folder = shared if shared.is_dir() else Path(tempfile.gettempdir())
+        self._version = -1
+        self._count = 0
+        self._files: dict[int, Path] = {}
+        self._shapes: Shapes = {}
+
+    def add(self, bucket: WeightBucket) -> None:
+        """Check a bucket's bytes and keep them. Raises WeightSyncError."""
+        check_bucket(bucket)
+        shapes = bucket_shapes(bucket)
+        if (bucket.version, bucket.count) != (self._version, self._count):
+            self.clear()
+            self._version, self._count = bucket.version, bucket.count
+        self._shapes |= shapes
+        self._files[bucket.index] = self._write(bucket)
+
+    def complete(self, version: int, expected: Shapes) -> list[Path]:
+        """The files of a whole set that holds exactly the `expected` parameters. Raises WeightSyncError."""
+        if self._version != version:
+            raise WeightSyncError(f"asked for version {version}, what arrived is version {self._version}")
+        if missing := sorted(set(range(self._count)) - self._files.keys()):
+            raise WeightSyncError(f"weights of version {version}: bucket {missing[0]} of {self._count} did not arrive")
+        check_shapes(self._shapes, expected, f"weights of version {version}")
+        return [self._files[index] for index in range(self._count)]
+
+    def clear(self) -> None:
+        """Remove everything that arrived."""
+        files, self._files, self._shapes, self._version = self._files, {}, {}, -1
+        for path in files.values():
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the files of processes that are gone."""
+        for path in self._folder.glob(f"{PREFIX}*-*"):
+            if not Path("/proc", path.name.removeprefix(PREFIX).partition("-")[0]).exists():
+                path.unlink(missing_ok=True)
+
+    def _write(self, bucket: WeightBucket) -> Path:
+        name = f"{PREFIX}{os.getpid()}-{bucket.version}-{bucket.index}.safetensors"
+        path = self._folder / name
+        try:
+            path.write_bytes(memoryview(bucket.data))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            size = bucket.data.nbytes >> 20
+            raise WeightSyncError(f"cannot write {size} MiB of weights to {self._folder}: {error}") from error
+        return path

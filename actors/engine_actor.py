@@ -1,0 +1,48 @@
+"""The engine, its mailbox and its admission gate in one Ray actor."""
+
+from actors.engine_mailbox import Answer, EngineRequest, Mailbox
+from actors.engines.vllm_engine import VLLMEngine
+from actors.kv_admission import AdmissionGate, KVAdmission
+from configs.model_config import EngineConfig
+from envpool.policy import Completion
+
+
+class EngineActor(VLLMEngine):
+    """What the pool makes Ray actors of. Requests come in through `exchange` only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mailbox = Mailbox(self._serve)
+        self._gate = AdmissionGate(KVAdmission(limit=1, ceiling=1))
+
+    async def start(self, model_dir: str, engine: EngineConfig, dtype: str, stale: bool = False, sleeps: bool = False) -> float:
+        """See VLLMEngine.start. Admission begins at `engine.max_num_seqs` and gives way to the KV cache's pressure."""
+        ceiling = engine.max_num_seqs
+        self._gate = AdmissionGate(KVAdmission(limit=ceiling, ceiling=ceiling))
+        self.gauges.on_observed = self._gate.observe
+        return await super().start(model_dir, engine, dtype, stale, sleeps)
+
+    async def exchange(self, caller: str, requests: list[EngineRequest]) -> list[Answer]:
+        """See `Mailbox.exchange`."""
+        return await self._mailbox.exchange(caller, requests)
+
+    async def abort(self, request_id: str) -> None:
+        """Stop a request nobody waits for any more, in the engine or before it."""
+        self._mailbox.cancel(request_id)
+
+    async def stats(self) -> dict[str, float]:
+        """See VLLMEngine.stats; also `admission_limit`, `admission_cuts`, `admitted` and `admission_waiting` requests."""
+        gate = self._gate
+        return {
+            **await super().stats(),
+            "admission_limit": gate.admission.limit,
+            "admission_cuts": gate.admission.cuts,
+            "admitted": gate.running,
+            "admission_waiting": gate.waiting,
+        }
+
+    async def _serve(self, request: EngineRequest) -> Completion:
+        async with self._gate.admitted(request.session_id):
+            return await self.generate(
+                request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed
+            )
