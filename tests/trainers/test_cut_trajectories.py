@@ -10,6 +10,7 @@ from tests.trainers.training_doubles import make_trajectory, make_turn
 from trainers.advantages import ADVANTAGES
 from trainers.loss_aggregation import AGGREGATIONS, sample_normaliser, token_weights
 from trainers.loss_spec import LossSpec
+from trainers.rollout_metrics import rollout_metrics
 from trainers.sample_building import flatten_group, samples_from_trajectory, sft_samples
 from verifier.reward import Group, Reward, ScoredTrajectory
 
@@ -72,3 +73,10 @@ def test_a_cut_member_that_does_not_train_is_all_masked() -> None:
     assert [(bool(sample.loss_mask.any()), bool(sample.advantages.any())) for sample in samples] == [(False, False)] * 2
     spec = LossSpec("clip_higher")
     assert [sample_normaliser(spec, sample) for sample in samples] == [0.0, 0.0]
+
+
+def test_metrics_count_turns_that_act_and_samples() -> None:
+    member = ScoredTrajectory(cut(FIRST, SUMMARY, AFTER, LAST), Reward(1.0, {}, True), True, "")
+    metrics = rollout_metrics([Group("task", (member,), ())])
+    assert (metrics["rollout/turns"], metrics["rollout/samples"], metrics["rollout/tokens"]) == (3.0, 2.0, 17.0)
+    assert metrics["stop/garbled"] == 0.0
