@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from actors.engine_pool import EnginePool
+from actors.engines.vllm_start import CPU_ENV, EVERY_ENV
 from benchmarks.random_models import write_random_model
 from cluster.ray_session import ray_session
 from configs.cluster_config import ClusterConfig
@@ -89,6 +90,7 @@ class Offline:
         settings = json.dumps({"model": model, "dtype": dtype, "kv": engine.kv_cache_gib, "seqs": engine.max_num_seqs})
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.rollout_throughput", "--offline", settings],
+            env={**os.environ, **EVERY_ENV, **CPU_ENV},  # before torch is imported: it reads its number of threads then
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -116,9 +118,6 @@ class Offline:
 
 def serve_offline(settings: dict[str, Any]) -> None:
     """The process behind `Offline`: the same arguments as actors.engines.vllm_start, without an actor or an event loop."""
-    from actors.engines.vllm_start import CPU_ENV, EVERY_ENV
-
-    os.environ.update(EVERY_ENV | CPU_ENV)
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 

@@ -56,7 +56,7 @@ class HeldModel(LearnerRank):
 def log_steps(engine: Any) -> None:
     """Runs inside the engine actor: remember when its steps ended."""
     engine.step_times = []
-    step = engine.gauges.step
+    step = type(engine.gauges).step.__get__(engine.gauges)  # not the wrapper of an earlier round
 
     def logged(*args: Any) -> None:
         engine.step_times.append(time.monotonic())
