@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -46,7 +47,8 @@ class RaySession:
 def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     """Join `config.address`, else RAY_ADDRESS (a submitted job has it), else start a private head; leave or end it after.
 
-    A private head has no dashboard and keeps its files in a temp folder that is removed with it. Raises ClusterError.
+    A private head has no dashboard, keeps its files in a temp folder that is removed with it, and answers only those who know
+    the token in ~/.ray (unless RAY_AUTH_MODE says otherwise). Raises ClusterError.
     """
     address = config.address or os.environ.get("RAY_ADDRESS", "")
     if ray.is_initialized():
@@ -56,6 +58,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
         return
     check_memory(config, free_memory_mib(), free_shared_memory_mib())
     temp_dirs: list[Path] = []
+    _hide_token()
     try:
         for tries_left in range(HEAD_TRIES - 1, -1, -1):
             temp_dirs.append(_temp_dir())
@@ -163,8 +166,22 @@ def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
         log_to_driver=False,
         configure_logging=False,
         _temp_dir=str(temp_dir),
-        _system_config={"worker_niceness": 0},  # Ray's 15 starves engines on a machine that does anything else
+        _system_config={
+            "worker_niceness": 0,  # Ray's 15 starves engines on a machine that does anything else
+            "enable_metrics_collection": False,  # its Prometheus port asks for no token
+        },
     )
+
+
+def _hide_token() -> None:
+    """Ray asks for a token by default and keeps it in the home folder, readable by all: make it the owner's alone."""
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        path = Path.home() / ".ray" / "auth_token"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            path.write_text(secrets.token_hex(32))
+        path.chmod(0o600)
 
 
 def _temp_dir() -> Path:

@@ -1,5 +1,6 @@
 """Too little memory, an absent cluster and an impossible placement are one-line errors; a private head leaves no files."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from cluster.machine_memory import free_memory_mib, free_shared_memory_mib
 from cluster.placement import GroupPlan, Plan
 from cluster.ray_session import ClusterError, check_memory, create_placement_groups, missing_text, placed_groups, ray_session
 from configs.cluster_config import ClusterConfig
+from tests.cluster.open_ports import ListeningPort, answer, listening_ports
 
 CONFIG = ClusterConfig(num_cpus=1, object_store_mib=100, min_free_memory_mib=1000)
 
@@ -98,3 +100,25 @@ def test_a_private_head_places_groups_and_leaves_nothing(short_temp_dir: Path, m
             create_placement_groups(PLAN, timeout_s=1)
     assert not ray.is_initialized()
     assert list(short_temp_dir.iterdir()) == []
+
+
+def own_token() -> str:
+    """As Ray finds it; the one that it made itself is the owner's alone."""
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return os.environ["RAY_AUTH_TOKEN"]
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    assert path.stat().st_mode & 0o077 == 0
+    return path.read_text()
+
+
+@pytest.mark.ray
+def test_a_private_head_opens_no_port_without_authentication(short_temp_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_temp_dir))
+    with ray_session(CONFIG):
+        open_to_all = [port for port in listening_ports() if not port.loopback]
+        assert open_to_all, "Ray listens beyond loopback: if it no longer does, this test can go"
+        answers = {port: answer(port) for port in open_to_all}
+        assert set(answers.values()) == {"401", "UNAUTHENTICATED"}, answers
+        head = ray.get_runtime_context().gcs_address.rpartition(":")
+        port = ListeningPort(head[0], int(head[2]), loopback=False)
+        assert (answer(port, "0" * 64), answer(port, own_token())) == ("UNAUTHENTICATED", "OK")
