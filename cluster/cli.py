@@ -375,11 +375,18 @@ def explain(settings: Settings = None) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Is this machine ready? Each check with what to do; exit code 1 when something needed is missing."""
-    from cluster.doctor import print_checks
+def doctor(settings: Settings = None) -> None:
+    """Is this machine ready for a run with these settings? Each check with what to do; exit code 1 when something is missing.
 
-    raise typer.Exit(print_checks())
+    swe-master doctor configs/yaml/swe_master_32b.yaml
+    """
+    from cluster.doctor import print_checks
+    from configs.stage_loading import ConfigError
+
+    try:
+        raise typer.Exit(print_checks(read_settings(settings)))
+    except ConfigError as error:
+        fail(str(error))
 
 
 def main() -> None:
