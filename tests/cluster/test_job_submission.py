@@ -56,7 +56,7 @@ def test_a_run_from_a_fresh_clone_succeeds(head: JobHead, tmp_path: Path) -> Non
     words = ["--submission-id=good", f"--metadata-json={metadata}", "--", "python", "-m", "cluster.cli", "rollout"]
     done = head.ray(*SUBMIT, *words, "--resume", str(run))
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert len(read_groups(run / "trajectories" / "rollout")) == NUM_TASKS
+    assert len(list(read_groups(run / "trajectories" / "rollout"))) == NUM_TASKS
     assert RunFolder.open(run).stage_records()["rollout"]["episodes"] == 4 * NUM_TASKS
     record = job(head, "good")
     assert record["status"] == "SUCCEEDED"
