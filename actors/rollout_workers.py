@@ -8,6 +8,7 @@ await workers.close()
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,9 +41,12 @@ from verifier.group_rollout import play_group
 from verifier.patch_signals import PatchSignals, patch_signals
 from verifier.reward import Group
 
+logger = logging.getLogger(__name__)
+
 START_S = 120.0
 CLOSE_S = 60.0
 PING_S = 15.0
+REVIVE_PAUSE_S = 2.0
 GROUP_TRIES = 3
 """A group whose worker died is played again this often in all."""
 
@@ -202,7 +206,7 @@ class RolloutWorkers:
         self._engines: list[Any] | None = None
         self._world_model: tuple[list[Any], dict[str, Any]] | None = None
         self._load = [0] * len(handles)
-        self._reviving = [asyncio.Lock() for _ in handles]
+        self._reviving: dict[int, asyncio.Task[None]] = {}
 
     @classmethod
     async def start(
@@ -254,20 +258,21 @@ class RolloutWorkers:
         """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
         workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns.
 
-        A group whose worker died goes on from the journalled turns; one whose node lost its sandbox engine is played on
-        another. Cancelling this ends its episodes and sandboxes. Raises SandboxUnavailableError when workers keep dying or
-        no node has an engine, PolicyError for an unknown policy.
+        A group whose worker died, alone or with its node, goes on from the journalled turns on a worker that is up; one whose
+        node lost its sandbox engine is played on another. Cancelling this ends its episodes and sandboxes. Raises
+        SandboxUnavailableError when workers keep dying or no node has an engine, PolicyError for an unknown policy.
         """
         avoid: set[int] = set()
         why = "died"
         for _ in range(GROUP_TRIES):
-            index = choose_node(task.problem.image, self._load, group_size, avoid)
+            index = await self._worker_for(task, group_size, avoid)
             self._load[index] += group_size
             try:
                 return await self._play_on(index, (task, policy, group_size, temperature, seed, resume))
             except RayActorError:
                 resume = True
-                await self._revive(index)
+                if index not in self._reviving:
+                    self._reviving[index] = asyncio.create_task(self._revive(index), name=f"revive rollout worker {index}")
             except RayError as error:
                 if isinstance(error, PolicyError):
                     raise PolicyError(cause_of(error)) from error
@@ -292,6 +297,8 @@ class RolloutWorkers:
 
     async def close(self) -> None:
         """Remove all sandboxes and end the workers. Idempotent."""
+        for reviving in self._reviving.values():
+            reviving.cancel()
         handles, self.handles = self.handles, []
         closing = [asyncio.wait_for(arrives(handle.close.remote()), CLOSE_S) for handle in handles]
         await asyncio.gather(*closing, return_exceptions=True)
@@ -315,13 +322,28 @@ class RolloutWorkers:
         except RayError as error:
             raise SandboxUnavailableError(f"rollout worker {index} cannot start: {cause_of(error)}") from error
 
+    async def _worker_for(self, task: Task, group_size: int, avoid: set[int]) -> int:
+        """A worker that is up; while all are down, the first that comes back. Raises SandboxUnavailableError."""
+        if len(self._reviving) == len(self.handles):
+            await asyncio.wait(self._reviving.values(), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+        up = set(range(len(self.handles))) - self._reviving.keys()
+        if not up:
+            raise SandboxUnavailableError(f"{task.instance_id}: no rollout worker came back within {START_S:g} s")
+        return choose_node(task.problem.image, self._load, group_size, self._reviving.keys() | (avoid if up - avoid else set()))
+
     async def _revive(self, index: int) -> None:
-        """Ray has started a fresh process behind the handle; only the first to come sets it up."""
-        async with self._reviving[index]:
-            handle = self.handles[index]
-            if not await asyncio.wait_for(arrives(handle.is_started.remote()), START_S):
-                await self._start_one(index)
-                if self._engines is not None:
-                    await arrives(handle.connect.remote(self._engines))
-                if self._world_model is not None:
-                    await arrives(handle.connect_world_model.remote(*self._world_model))
+        """Until Ray has started a fresh process behind the handle, here or on another node, and it is set up."""
+        handle = self.handles[index]
+        while True:
+            try:
+                if not await asyncio.wait_for(arrives(handle.is_started.remote()), START_S):
+                    await self._start_one(index)
+                    if self._engines is not None:
+                        await arrives(handle.connect.remote(self._engines))
+                    if self._world_model is not None:
+                        await arrives(handle.connect_world_model.remote(*self._world_model))
+                del self._reviving[index]
+                return
+            except (RayError, SandboxUnavailableError, TimeoutError) as error:
+                logger.warning("rollout worker %d is not back yet: %s", index, cause_of(error))
+                await asyncio.sleep(REVIVE_PAUSE_S)
