@@ -1,4 +1,4 @@
-"""Several Ray nodes on one machine: actors go to the nodes of their role, what does not fit is named, a lost node loses nothing."""
+"""Ray nodes emulated on one machine: actors go to nodes of their role, what does not fit is named, a lost node loses nothing."""
 
 import os
 import subprocess

@@ -79,7 +79,7 @@ def test_a_run_folder_in_the_jobs_copy_is_refused(head: JobHead) -> None:
     assert "give an absolute path on a disk that the nodes share" in done.stdout
 
 
-def test_stopping_ends_cleanly_and_resume_finishes(head: JobHead, tmp_path: Path) -> None:
+def test_stopping_ends_cleanly(head: JobHead, tmp_path: Path) -> None:
     run = made_run(tmp_path, 60)
     words = ["--submission-id=stopped", "--no-wait", "--", "python", "-m", "cluster.cli", "rollout", "--resume", str(run)]
     assert head.ray(*SUBMIT, *words).returncode == 0
@@ -92,7 +92,7 @@ def test_stopping_ends_cleanly_and_resume_finishes(head: JobHead, tmp_path: Path
     before = {group.instance_id for group in read_groups(run / "trajectories" / "rollout")}
     assert 0 < len(before) < 60
     listed = head.ray("list", "placement-groups", "--filter", "state=CREATED", "--format=json")
-    assert json.loads(listed.stdout) == [], listed.stdout + listed.stderr
+    assert listed.stdout.strip() in ("[]", "No resource in the cluster"), listed.stdout + listed.stderr
 
 
 def test_a_stranger_is_refused(head: JobHead) -> None:
