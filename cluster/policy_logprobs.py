@@ -1,7 +1,8 @@
 """The learner's log-probs of the tokens it trained on, one Parquet file a step: what the engine's are compared with.
 
 `logs/policy_logprobs/step_00001.parquet`: a row per trained trajectory with instance_id, sample_index and the float32 log-probs
-of its sampled tokens in order, under the weights before the step.
+of its sampled tokens in order, under the weights before the step; with ratio_to=rollout and several updates per batch: under
+those before its own update.
 """
 
 from collections.abc import Sequence

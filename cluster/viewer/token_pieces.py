@@ -77,7 +77,7 @@ def token_turns(turns: list[dict[str, Any]], texts: TokenTexts, policy_logprobs:
 
 
 def _numbers(values: Any) -> list[float | None]:
-    rounded = np.asarray(values, np.float64).round(5)
+    rounded = np.asarray(values, np.float64).round(8)  # the gap between engine and learner is often below 1e-5
     return [None if number != number else number for number in rounded.tolist()]
 
 

@@ -64,6 +64,7 @@ V.num = (value, digits = 3) => value === null || value === undefined ? "–" : N
 V.signed = (value) => value === null || value === undefined ? "–" : (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toLocaleString("en", { maximumFractionDigits: 3 });
 V.secs = function (s) {
   if (s === null || s === undefined) return "–";
+  if (s === 0) return "0 s";
   if (s < 0.0995) return `${(s * 1000).toFixed(s < 0.00995 ? 1 : 0)} ms`;
   if (s < 99.5) return `${s.toFixed(s < 9.95 ? 2 : 1)} s`;
   const minutes = Math.round(s / 60);

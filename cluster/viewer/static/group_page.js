@@ -36,7 +36,7 @@ V.pages.group = async function (app, { run, words, params }) {
   app.list = V.columnsList(at, (i) => V.openTrajectory(run, table, at[i], params), body);
   const heads = at.map((i, place) => V.h("div.cell.memberhead", { "data-member": place, on: { click: () => V.openTrajectory(run, table, i, params) } },
     V.h("div.line", null, V.outcome(r.resolved[i]), V.h("b", null, `#${r.sample_index[i]}`), V.h("span.quiet", null, V.visible(table.name("policy", i))), r.train[i] === false && V.h("span.chip", { title: "its tokens are in no loss" }, "masked")),
-    V.h("div.big", null, V.num(r.reward[i]), V.h("small", null, " reward")), V.h("div.line", null, V.advantageBar(r.advantage[i], scale), V.h("span.n", null, V.signed(r.advantage[i])), V.h("small", null, " advantage")),
+    V.h("div.big", null, V.num(r.reward[i]), V.h("small", null, " reward")), V.h("div.line", null, V.h("span.n", null, V.signed(r.advantage[i])), V.h("small", null, " advantage")), V.advantageBar(r.advantage[i], scale),
     V.h("div.quiet.small", null, `${V.num(r.num_turns[i])} turns · ${V.num(r.num_tokens[i])} tokens · ${V.secs(r.seconds[i])}`), V.h("div.spanbox"), V.h(`span.stop.${table.name("stop", i) === "submitted" ? "plain" : "odd"}`, null, table.name("stop", i).replaceAll("_", " "))));
   V.fill(body, heads);
   V.api("spans", run, shard, r.row[first] ?? 0, at.length).then((spans) => heads.forEach((head, place) => V.fill(head.querySelector(".spanbox"), V.spanBar(spans[place], r.seconds[at[place]], longest)))).catch(() => {});

@@ -100,14 +100,14 @@ V.showTokens = async function (app, run, id, mode, cards, legend) {
   const newest = Math.max(...turns.flatMap((turn) => turn.versions), 0), oldest = Math.min(...turns.flatMap((turn) => turn.versions), newest);
   const texts = {
     mask: ["blue tokens were sampled and train; grey ones are context"],
-    gap: gaps.length ? ["learner − engine, in nats: ", V.h("span.swatch", { style: { background: V.heat(-1) } }), `−${V.shortNumber(scale)} `, V.h("span.swatch", { style: { background: V.heat(1) } }), `+${V.shortNumber(scale)}; mean |gap| ${V.shortNumber(gaps.reduce((a, b) => a + Math.abs(b), 0) / gaps.length)}`] : [problem || "the learner's log-probs of this trajectory are not stored: set grpo.store_policy_logprobs=true before training"],
+    gap: gaps.length ? ["learner − engine, in nats (colour: square root of its share of the largest): ", V.h("span.swatch", { style: { background: V.heat(-1) } }), `−${V.shortNumber(scale)} `, V.h("span.swatch", { style: { background: V.heat(1) } }), `+${V.shortNumber(scale)}; mean |gap| ${V.shortNumber(gaps.reduce((a, b) => a + Math.abs(b), 0) / gaps.length)}`] : [problem || "the learner's log-probs of this trajectory are not stored: set grpo.store_policy_logprobs=true before training"],
     engine: known ? ["log-prob under the engine that sampled: the redder, the less likely (full at −5 nats)"] : ["no log-prob is known: a scripted policy or an endpoint played"],
     version: [`weights that sampled each token: ${oldest === newest ? newest : `${oldest} (light) to ${newest}`}`],
   };
   V.fill(legend, texts[mode]);
   const colour = (turn, i) => {
     if (mode === "mask") return turn.mask ? "var(--train)" : "";
-    if (mode === "gap") return turn.policy && Number.isFinite(turn.rollout[i]) && scale ? V.heat((turn.policy[i] - turn.rollout[i]) / scale) : "";
+    if (mode === "gap") return turn.policy && Number.isFinite(turn.rollout[i]) && scale ? V.heat(Math.sign(turn.policy[i] - turn.rollout[i]) * Math.sqrt(Math.abs(turn.policy[i] - turn.rollout[i]) / scale)) : "";
     if (mode === "engine") return turn.rollout[i] === null ? "" : V.heat(Math.max(turn.rollout[i], -5) / 5);
     return V.heat(newest > oldest ? 0.25 + (0.75 * (turn.versions[i] - oldest)) / (newest - oldest) : 0.6);
   };

@@ -58,7 +58,10 @@ V.route = async function () {
   if (!fresh.isConnected) V.showMain(fresh);
   fresh.dataset.ready = location.hash;
   const turn = app.list?.selected;
-  if (state.page === "t" && turn >= 0) app.list.choose(turn);
+  if (state.page === "t" && turn >= 0) {
+    app.list.choose(turn);
+    setTimeout(() => { if (app.ticket === ticket) app.list.choose(app.list.selected); }, 200);  // cards above have got their height
+  }
   if (app.list?.el && document.activeElement === document.body) app.list.el.focus({ preventScroll: true });
 };
 V.showMain = (main) => { document.querySelector("main")?.remove(); document.getElementById("app").append(main); };
