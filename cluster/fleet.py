@@ -30,6 +30,9 @@ from trainers.train_sample import TrainSample
 from verifier.patch_signals import PatchSignals
 from verifier.reward import Group
 
+MEANS = ("audit_share", "audit_mean_residual")
+"""Figures of several workers that are averaged and not added up."""
+
 
 class Fleet:
     """Owns every actor of a run; `close` ends them all. Models are served by name: base, sft, grpo, world-model.
@@ -75,6 +78,15 @@ class Fleet:
         """What patches do to tests that need no oracle, on a rollout worker."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         return await workers.try_patches(problem, diffs)
+
+    async def simulation_figures(self) -> dict[str, float]:
+        """What simulated commands and rewards have cost on all rollout workers, and what their audits found: sums, but means of
+        shares and residuals (verifier.hybrid_grading.HybridGrader.figures)."""
+        workers: RolloutWorkers = await self._once("workers", self._start_workers)
+        rows = await workers.stats()
+        names = {name for row in rows for name in row if name.startswith(("world_", "reward_", "audit_"))}
+        sums = {name: sum(row.get(name, 0.0) for row in rows) for name in sorted(names)}
+        return {name: value / len(rows) if name in MEANS else value for name, value in sums.items()}
 
     async def cut(self, task: Task, seed: int) -> None:
         """Let a group that is being played end with the members it has."""

@@ -16,6 +16,7 @@ from cluster.policy_logprobs import LogprobRecorder
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
 from cluster.window_ledger import WindowLedger
+from configs.simulation_check import uses_world_model
 from envpool.task import Task
 from trainers.checkpoint import latest_checkpoint
 from trainers.group_key import GroupKey
@@ -72,7 +73,8 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
             await run.serve_weights()
             steps = await _train(context, run)
             exported = await run.finish(use_best=config.patience > 0)
-            return {"steps": steps, "exported_step": exported, **run.summary("reward/mean")}
+            simulated = {"simulation": await context.fleet.simulation_figures()} if uses_world_model(context.config) else {}
+            return {"steps": steps, "exported_step": exported, **simulated, **run.summary("reward/mean")}
         except LearnerGroupError as error:
             found = latest_checkpoint(context.folder.checkpoints("grpo"))
             newest = found[0] if found else 0
