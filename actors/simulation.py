@@ -43,8 +43,7 @@ class Simulation:
         self._real_pool: SandboxPool | None = None
         self.verifier = config.verifier
         if self._backend is not None:
-            world = config.world_model
-            self._backend.connect(self._client.simulate, world.form, world.max_prompt_chars)
+            self._backend.connect(self._client.simulate)
             self._real_pool = SandboxPool(self._backend.inner, config.sandbox.num_sandboxes, config.rollout.lease_s)
             # What a model made up is no record of an execution.
             self.verifier = replace(config.verifier, collect_executions=False)

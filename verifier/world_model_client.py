@@ -1,10 +1,11 @@
 """A world model behind an engine or endpoint: votes on patches and results of commands, with what they cost."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from configs.world_model_config import WorldModelConfig
 from envpool.chat_format import ChatFormat
-from envpool.policy import Completion, Generate, GenerateRequest, Message
+from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
 from envpool.transition_format import ExecutionContext, InvalidRun, SimulatedRun, parse_run, transition_prompt
 from verifier.scorer_prompt import ScorerContext, build_prompt
 from verifier.simulated_scoring import Answer, Vote, answer_of, score_candidates
@@ -37,52 +38,51 @@ class WorldModelClient:
 
     async def votes(self, session: str, context: ScorerContext, seed: int) -> tuple[Vote | None, ...]:
         """`num_scores` votes on one patch, its context cut until it fits; () for an empty patch."""
-        max_chars = self.fitting_chars(context)
+        config = self.config
+        max_chars, prompt = self._fitted(lambda chars: build_prompt(context, chars, config.form), config.max_report_tokens)
 
         async def answer(messages: tuple[Message, ...], sample_seed: int) -> Answer:
-            completion = await self._sample(
-                session, messages, self.config.max_report_tokens, self.config.temperature, sample_seed
-            )
-            return answer_of(completion, self.chat, self.config.temperature)
+            request = GenerateRequest(session, messages, prompt, config.max_report_tokens, config.temperature, sample_seed)
+            return answer_of(await self._sample(request), self.chat, config.temperature)
 
-        (votes,) = await score_candidates(answer, [context], self.config.num_scores, seed, max_chars, self.config.form)
+        (votes,) = await score_candidates(answer, [context], config.num_scores, seed, max_chars, config.form)
         return votes
 
-    async def simulate(self, messages: tuple[Message, ...], seed: int) -> str:
-        """The answer to a transition's prompt: greedy at seeds that 4 divides, else sampled (a greedy answer that cannot be
-        read would not get better)."""
-        temperature = 0.0 if seed % 4 == 0 else self.config.temperature
-        completion = await self._sample(f"swt/{seed}", messages, self.config.max_run_tokens, temperature, seed)
+    async def simulate(self, context: ExecutionContext, seed: int) -> str:
+        """The answer to a transition's prompt, its context cut until it fits: greedy at seeds that 4 divides, else sampled (a
+        greedy answer that cannot be read would not get better)."""
+        config = self.config
+        max_chars, prompt = self._fitted(lambda chars: transition_prompt(context, chars, config.form), config.max_run_tokens)
+        messages = transition_prompt(context, max_chars, config.form)
+        temperature = 0.0 if seed % 4 == 0 else config.temperature
+        completion = await self._sample(
+            GenerateRequest(f"swt/{seed}", messages, prompt, config.max_run_tokens, temperature, seed)
+        )
         return self.chat.decode(completion.token_ids)
 
     async def run(self, context: ExecutionContext, seed: int = 0) -> SimulatedRun | InvalidRun:
         """What one command would do."""
-        return parse_run(await self.simulate(transition_prompt(context, self.config.max_prompt_chars, self.config.form), seed))
+        return parse_run(await self.simulate(context, seed))
 
-    def fitting_chars(self, context: ScorerContext) -> int:
-        """The largest budget, of a few tried, whose prompt fits the engine beside a report."""
-        limit = self.max_model_len - self.config.max_report_tokens
+    def _fitted(self, build: Callable[[int], tuple[Message, ...]], max_tokens: int) -> tuple[int, IntArray]:
+        """The largest budget of characters, of a few tried, whose prompt fits the engine beside an answer, and its ids."""
+        limit = self.max_model_len - max_tokens
         chars = self.config.max_prompt_chars
         for _ in range(FITTING_TRIES):
-            messages = build_prompt(context, chars, self.config.form)
-            num_tokens = len(self.chat.prompt_ids(messages))
-            if num_tokens <= limit:
-                return chars
+            messages = build(chars)
+            prompt = self.chat.prompt_ids(messages)
+            if len(prompt) <= limit:
+                return chars, prompt
             length = sum(len(message.content) for message in messages)
-            chars = max(1, int(min(chars, length) * limit / num_tokens * 0.9))
-        return chars
+            chars = max(1, int(min(chars, length) * limit / len(prompt) * 0.9))
+        raise PolicyError(
+            f"a world model's prompt of {len(prompt)} tokens and {max_tokens} for its answer do not fit "
+            f"engine.max_model_len={self.max_model_len}"
+        )
 
-    async def _sample(
-        self, session: str, messages: tuple[Message, ...], max_tokens: int, temperature: float, seed: int
-    ) -> Completion:
-        prompt = self.chat.prompt_ids(messages)
-        room = self.max_model_len - len(prompt)
-        if room < 1:
-            raise ValueError(
-                f"a world model's prompt of {len(prompt)} tokens does not fit engine.max_model_len={self.max_model_len}"
-            )
-        completion = await self.generate(GenerateRequest(session, messages, prompt, min(max_tokens, room), temperature, seed))
+    async def _sample(self, request: GenerateRequest) -> Completion:
+        completion = await self.generate(request)
         self.usage.calls += 1
-        self.usage.prompt_tokens += len(prompt)
+        self.usage.prompt_tokens += len(request.prompt_ids)
         self.usage.answer_tokens += len(completion.token_ids)
         return completion

@@ -18,17 +18,17 @@ from configs.sandbox_config import SandboxConfig
 from envpool.executed_code import CommandPart, command_parts
 from envpool.execution_recorder import DelegatingSandbox
 from envpool.image_cache import FolderImages
-from envpool.policy import Message, PolicyError
+from envpool.policy import PolicyError
 from envpool.problem import Problem
 from envpool.sandbox import ExecResult, Sandbox, SandboxBackend
 from envpool.sandbox_errors import SandboxLostError, SandboxUnavailableError
 from envpool.sandbox_pool import SweepingBackend
 from envpool.sandboxes.docker_sandbox import DockerBackend
 from envpool.sandboxes.process_sandbox import ProcessBackend
-from envpool.transition_format import InvalidRun, parse_run, transition_prompt
+from envpool.transition_format import ExecutionContext, InvalidRun, parse_run
 
-SimulateText = Callable[[tuple[Message, ...], int], Awaitable[str]]
-"""A transition model: messages and a seed in, its answer's text out. Raises PolicyError when the engine broke."""
+SimulateText = Callable[[ExecutionContext, int], Awaitable[str]]
+"""A transition model: what it may see and a seed in, its answer's text out. Raises PolicyError when the engine broke."""
 TRIES = 3
 UNREADABLE = "the simulated run gave no readable result\n"
 UNREADABLE_EXIT_CODE = 125
@@ -41,9 +41,9 @@ FILES_IN: dict[str, Callable[[SandboxConfig, FolderImages, str], SandboxBackend]
 class SimulatedSandbox(DelegatingSandbox):
     """`inner` holds the files; `simulate` answers for what would execute. `num_simulated` counts answered commands."""
 
-    def __init__(self, inner: Sandbox, simulate: SimulateText, problem_statement: str, form: str, max_chars: int) -> None:
+    def __init__(self, inner: Sandbox, simulate: SimulateText, problem_statement: str) -> None:
         super().__init__(inner, problem_statement)
-        self._simulate, self._form, self._max_chars = simulate, form, max_chars
+        self._simulate = simulate
         self.num_simulated = self.num_unreadable = 0
 
     async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
@@ -69,11 +69,10 @@ class SimulatedSandbox(DelegatingSandbox):
         if not part.executes:
             return await self.inner.run(part.text, timeout_s, max_output_bytes)
         context = await self.watch.context(self.inner, part.text)
-        messages = transition_prompt(context, self._max_chars, self._form)
-        seed = zlib.crc32(messages[-1].content.encode()) & 0x1FFF_FFFC
+        seed = zlib.crc32(repr(context).encode("utf-8", "replace")) & 0x1FFF_FFFC
         for attempt in range(TRIES):
             try:
-                run = parse_run(await self._simulate(messages, seed + attempt))
+                run = parse_run(await self._simulate(context, seed + attempt))
             except PolicyError as error:
                 raise SandboxLostError(f"the transition model behind the sandbox broke: {error}") from error
             if not isinstance(run, InvalidRun):
@@ -94,11 +93,10 @@ class SimulatedBackend:
         """The backend that holds the files; what must really run (audits) runs in sandboxes of it."""
         self._statements: dict[str, str] = {}
         self._simulate: SimulateText | None = None
-        self._form, self._max_chars = "compact", 200_000
 
-    def connect(self, simulate: SimulateText, form: str, max_chars: int) -> None:
-        """The transition model, the form of its answers, and how much it can read."""
-        self._simulate, self._form, self._max_chars = simulate, form, max_chars
+    def connect(self, simulate: SimulateText) -> None:
+        """The transition model that answers from now on."""
+        self._simulate = simulate
 
     def know(self, problem: Problem) -> None:
         """This problem's image belongs to this issue."""
@@ -110,7 +108,7 @@ class SimulatedBackend:
         if self._simulate is None:
             raise SandboxUnavailableError("sandbox.backend=simulated has no transition model here: train or name one first")
         inner = await self.inner.start(image, workdir)
-        return SimulatedSandbox(inner, self._simulate, self._statements.get(image, ""), self._form, self._max_chars)
+        return SimulatedSandbox(inner, self._simulate, self._statements.get(image, ""))
 
     async def sweep(self) -> int:
         """Remove what dead processes left of the files' sandboxes; how many."""

@@ -8,13 +8,13 @@ import pytest
 from configs.sandbox_config import SandboxConfig
 from envpool.execution_recorder import RecordingSandbox
 from envpool.image_cache import FolderImages
-from envpool.policy import Message, PolicyError
+from envpool.policy import PolicyError
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError, SandboxUnavailableError
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.sandboxes.simulated_sandbox import UNREADABLE, UNREADABLE_EXIT_CODE, SimulatedBackend, SimulatedSandbox
-from envpool.transition_format import render_run
+from envpool.transition_format import ExecutionContext, render_run, transition_prompt
 
 PROBLEM = Problem("calc-1", "demo/calc", "HEAD", "folder:calc", "/testbed", "add is wrong")
 FILES = {"calc.py": "def add(a, b):\n    return a - b\n", "test_calc.py": "from calc import add\nprint(add(1, 2))\n"}
@@ -27,8 +27,8 @@ class Model:
         self.answers = answers
         self.asked: list[tuple[str, int]] = []
 
-    async def __call__(self, messages: tuple[Message, ...], seed: int) -> str:
-        self.asked.append((messages[-1].content, seed))
+    async def __call__(self, context: ExecutionContext, seed: int) -> str:
+        self.asked.append((transition_prompt(context, form="full")[-1].content, seed))
         return self.answers[min(len(self.asked), len(self.answers)) - 1]
 
 
@@ -47,7 +47,7 @@ async def real(store: FolderImages) -> AsyncIterator[Sandbox]:
 
 
 def simulated(real: Sandbox, model: Model) -> SimulatedSandbox:
-    return SimulatedSandbox(real, model, PROBLEM.problem_statement, "full", 10_000)
+    return SimulatedSandbox(real, model, PROBLEM.problem_statement)
 
 
 async def test_files_are_real_and_executions_are_the_models(real: Sandbox) -> None:
@@ -84,7 +84,7 @@ async def test_an_unreadable_answer_is_asked_for_again_with_other_seeds_and_then
 
 async def test_a_broken_engine_is_a_lost_sandbox(real: Sandbox) -> None:
     class Broken(Model):
-        async def __call__(self, messages: tuple[Message, ...], seed: int) -> str:
+        async def __call__(self, context: ExecutionContext, seed: int) -> str:
             raise PolicyError("engine gone")
 
     with pytest.raises(SandboxLostError, match="engine gone"):
@@ -102,7 +102,7 @@ async def test_a_backend_needs_a_model_and_knows_the_issues(store: FolderImages)
         with pytest.raises(SandboxUnavailableError, match="no transition model"):
             await backend.start(PROBLEM.image, PROBLEM.workdir)
         model = Model(render_run("1\n", 0, "full"))
-        backend.connect(model, "full", 10_000)
+        backend.connect(model)
         backend.know(PROBLEM)
         sandbox = await backend.start(PROBLEM.image, PROBLEM.workdir)
         await sandbox.run("python3 test_calc.py", 20)

@@ -12,6 +12,7 @@ import trainers
 from configs.world_model_config import WorldModelConfig
 from envpool.chat_format import load_chat_format
 from envpool.policy import Completion, GenerateRequest, Message, PolicyError
+from envpool.transition_format import ExecutionContext, SimulatedRun
 from tests.verifier.test_scorer_prompt import CONTEXT
 from verifier.simulated_scoring import Answer, Vote, answer_of, mean_probability, reward_probability, score_candidates
 from verifier.world_model_client import WorldModelClient
@@ -109,3 +110,18 @@ async def test_a_client_cuts_a_prompt_until_it_fits_and_counts_what_it_took() ->
     assert max(prompts) <= 512 - 96
     assert min(prompts) > 200  # it was cut, not emptied
     assert (client.usage.calls, client.usage.prompt_tokens) == (2, sum(prompts))
+
+
+async def test_a_commands_prompt_is_cut_too_and_one_that_can_never_fit_is_said() -> None:
+    prompts: list[int] = []
+
+    async def generate(request: GenerateRequest) -> Completion:
+        prompts.append(len(request.prompt_ids))
+        return completion("<think>\n\n</think>\n<exit_code>1</exit_code>", -0.1)
+
+    long = ExecutionContext("", "python3 t.py", {"t.py": "x = 1\n" * 5_000}, "")
+    client = WorldModelClient(generate, CHAT, WorldModelConfig(max_run_tokens=64), max_model_len=512)
+    assert await client.run(long) == SimulatedRun("", 1)
+    assert 200 < prompts[0] <= 512 - 64
+    with pytest.raises(PolicyError, match=r"do not fit engine\.max_model_len=70"):
+        await WorldModelClient(generate, CHAT, WorldModelConfig(max_run_tokens=64), max_model_len=70).run(long)

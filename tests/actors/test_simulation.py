@@ -1,0 +1,114 @@
+"""Rollouts without containers in one process: files in a real sandbox, commands and rewards by a scripted world model."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trainers
+from actors.simulation import Simulation
+from configs.run_config import RunConfig
+from configs.stage_loading import load_config
+from envpool.chat_format import load_chat_format
+from envpool.image_cache import FolderImages
+from envpool.policy import Completion, GenerateRequest
+from envpool.sandbox_pool import SandboxPool
+from envpool.sandboxes.simulated_sandbox import SimulatedBackend
+from tests.envpool.agent_doubles import LinePolicy
+from tests.verifier.small_repo import FILES, TASK
+from verifier.calibration import ScaledLogOdds, calibration_as_dict
+from verifier.grade_cache import GradeCache
+from verifier.group_rollout import play_group
+from verifier.reward import Group
+
+CHAT = load_chat_format(Path(trainers.__file__).parent / "tiny_base")
+FIX = (
+    "<function=str_replace_editor>\n<parameter=command>str_replace</parameter>\n<parameter=path>calc.py</parameter>\n"
+    "<parameter=old_str>a - b</parameter>\n<parameter=new_str>a + b</parameter>\n</function>"
+)
+RUN = "<function=execute_bash>\n<parameter=command>grep -c return calc.py && python3 test_calc.py</parameter>\n</function>"
+SUBMIT = "<function=submit>\n</function>"
+
+
+class WorldModel:
+    """Says of every command that it printed `simulated`, and of every patch that it is right with probability 0.9."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    async def __call__(self, request: GenerateRequest) -> Completion:
+        prompt = request.messages[-1].content
+        self.prompts.append(prompt)
+        answer = "simulated\n<exit_code>0</exit_code>" if "<command>" in prompt else "PASSED a\n<reward>1</reward>"
+        ids = CHAT.completion_ids(f"<think>\n\n</think>\n{answer}")
+        return Completion(ids, np.full(len(ids), np.log(0.9), np.float32), ids * 0, "stop")
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    settings = ["sandbox.backend=simulated", "verifier.grader=hybrid", "world_model.roles=[reward,transition]"]
+    return load_config(
+        None, [*settings, "world_model.temperature=1.0", "verifier.audit_share=0.000001", "engine.max_model_len=2048"]
+    )
+
+
+@pytest.fixture
+async def backend(tmp_path: Path, config: RunConfig) -> AsyncIterator[SimulatedBackend]:
+    images = FolderImages(tmp_path)
+    images.add("calc", FILES)
+    backend = SimulatedBackend(config.sandbox, images, "simulation-tests")
+    yield backend
+    await backend.close()
+
+
+async def played(config: RunConfig, backend: SimulatedBackend, model: WorldModel, slope: float) -> tuple[Group, Simulation]:
+    pool = SandboxPool(backend, 2, 60.0)
+    calibration = calibration_as_dict(ScaledLogOdds(slope))
+    simulation = Simulation(config, CHAT, model, calibration, backend, pool, GradeCache())
+    simulation.know(TASK.problem)
+    episode = replace(config.rollout.episode, max_turns=4, max_tokens=4096, max_tokens_per_turn=512)
+    try:
+        group = await play_group(
+            TASK,
+            group_size=1,
+            generate=LinePolicy(CHAT, [FIX, RUN, SUBMIT]),
+            policy_name="scripted",
+            pool=pool,
+            chat=CHAT,
+            rollout=replace(config.rollout, episode=episode),
+            verifier=simulation.verifier,
+            temperature=1.0,
+            seed=0,
+            cache=GradeCache(),
+            grader=simulation.grader,
+        )
+    finally:
+        await simulation.close()
+        await pool.close()
+    return group, simulation
+
+
+async def test_an_episode_is_played_and_rewarded_without_running_its_code(config: RunConfig, backend: SimulatedBackend) -> None:
+    model = WorldModel()
+    group, simulation = await played(config, backend, model, slope=1.0)
+    (member,) = group.members
+    assert [turn.observation for turn in member.trajectory.turns[1:2]] == ["2\nsimulated"]  # grep was real
+    assert "+    return a + b" in member.trajectory.patch.diff
+    assert (member.resolved, member.reward.value, member.grader) == (True, 1.0, "swr/deployable")
+    assert member.reward.parts["probability"] == pytest.approx(0.9, abs=1e-6)
+    assert member.executed == ()  # what a model made up is no record
+    assert any("a + b" in prompt and "<command>\npython3 test_calc.py" in prompt for prompt in model.prompts)
+    figures = simulation.figures()
+    assert (figures["reward_simulated"], figures["reward_audited"]) == (1, 0)
+    assert figures["world_calls"] == 1 + config.world_model.num_scores
+
+
+async def test_an_audit_really_runs_the_tests(config: RunConfig, backend: SimulatedBackend) -> None:
+    audited = replace(config, verifier=replace(config.verifier, audit_share=1.0))
+    group, simulation = await played(audited, backend, WorldModel(), slope=0.1)
+    (member,) = group.members
+    assert member.report_text.startswith("PASSED tests/hidden_test_calc.py::test_add")
+    assert (member.resolved, member.reward.parts["audited"]) == (True, 1.0)
+    assert simulation.figures()["audit_mean_residual"] > 0.3  # the model was made too shy
