@@ -51,9 +51,9 @@ STAGE_HELP = {
     "tasks": "Make or import tasks: micro tasks, tasks from a package, dataset rows.",
     "rollout": "Play training tasks with teachers, several episodes each (best-of-N).",
     "sft": "Supervised fine-tuning on the curated trajectories.",
-    "grpo": "Reinforcement learning with real test execution.",
-    "world-model": "Train SWE-World's reward model on the real outcomes of rollouts.",
-    "tts": "Choose among K candidates per held-out task with the reward model.",
+    "grpo": "Reinforcement learning with real test execution, or with simulated rewards and audits.",
+    "world-model": "Train SWE-World's world model (scorer, environment) on recorded rollouts, and calibrate it.",
+    "tts": "Choose among K candidates per held-out task with the world model.",
     "eval": "pass@1 and pass@k of the newest policy on held-out tasks, with predictions.",
 }
 
