@@ -47,8 +47,12 @@ START_S = 120.0
 CLOSE_S = 60.0
 PING_S = 15.0
 REVIVE_PAUSE_S = 2.0
-GROUP_TRIES = 3
+GROUP_TRIES = 5
 """A group whose worker died is played again this often in all."""
+
+
+class WorkerNotStartedError(SandboxUnavailableError):
+    """The process is a fresh one behind the handle of a dead one and was not set up yet."""
 
 
 class RolloutWorker:
@@ -114,7 +118,7 @@ class RolloutWorker:
         node's engine is away and took the whole group with it.
         """
         if self._pool is None:
-            raise SandboxUnavailableError("the rollout worker is not started")
+            raise WorkerNotStartedError("the rollout worker is not started")
         if policy not in self._policies:
             raise PolicyError(f"no policy {policy!r} here; there are {', '.join(sorted(self._policies))}")
 
@@ -271,13 +275,15 @@ class RolloutWorkers:
                 return await self._play_on(index, (task, policy, group_size, temperature, seed, resume))
             except RayActorError:
                 resume = True
-                if index not in self._reviving:
-                    self._reviving[index] = asyncio.create_task(self._revive(index), name=f"revive rollout worker {index}")
+                self._begin_reviving(index)
             except RayError as error:
                 if isinstance(error, PolicyError):
                     raise PolicyError(cause_of(error)) from error
                 if not isinstance(error, SandboxUnavailableError):
                     raise
+                if isinstance(error, WorkerNotStartedError):  # it died before this group came; nothing of it was played here
+                    self._begin_reviving(index)
+                    continue
                 avoid.add(index)
                 why = cause_of(error)
             finally:
@@ -330,6 +336,10 @@ class RolloutWorkers:
         if not up:
             raise SandboxUnavailableError(f"{task.instance_id}: no rollout worker came back within {START_S:g} s")
         return choose_node(task.problem.image, self._load, group_size, self._reviving.keys() | (avoid if up - avoid else set()))
+
+    def _begin_reviving(self, index: int) -> None:
+        if index not in self._reviving:
+            self._reviving[index] = asyncio.create_task(self._revive(index), name=f"revive rollout worker {index}")
 
     async def _revive(self, index: int) -> None:
         """Until Ray has started a fresh process behind the handle, here or on another node, and it is set up."""

@@ -39,7 +39,10 @@ TITLES = {
 }
 RECOVERY_S = 400.0
 """The run must have written something again this long after a death."""
+ORPHAN_S = 30.0
 RUN_S = 3000.0
+LONGEST_PAUSE_S = 8.0
+"""A victim dies up to this long after the run was seen at work."""
 STEPS = 8
 OVERRIDES = [f"grpo.num_steps={STEPS}", "grpo.checkpoint_every=2", "grpo.groups_per_step=2", "grpo.group_size=4"]
 BASE = """
@@ -70,6 +73,7 @@ class Findings:
     """Deaths after which the run went on and was whole at its end."""
     recovery_s: dict[str, list[float]] = field(default_factory=dict)
     runs: int = 0
+    leftovers: int = 0
     audits: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -82,6 +86,8 @@ class KilledRun:
         self._mark = uuid.uuid4().hex
         self._driver: subprocess.Popen[bytes] | None = None
         self._log = root / "logs" / "campaign.log"
+        self.leftovers = 0
+        """Processes that were still there ORPHAN_S after their driver's death."""
 
     def start(self) -> None:
         environment = {**os.environ, MARK: self._mark}
@@ -114,7 +120,7 @@ class KilledRun:
         if victim == "driver":
             self._driver.kill()
             self._driver.wait()
-            self.end()
+            self.leftovers += self._wait_until_gone()
             return True
         pids = self._pids(victim)
         if not pids:
@@ -125,18 +131,29 @@ class KilledRun:
         return False
 
     def _pids(self, victim: str) -> list[int]:
-        mine = [process.pid for process in live_processes() if carries(process.pid, f"{MARK}={self._mark}".encode())]
+        mine = self._mine()
         if victim != "sandbox":
             return [pid for pid in mine if _title(pid).startswith(TITLES[victim])]
         workers = [pid for pid in mine if _title(pid).startswith(TITLES["rollout_worker"])]
         return [process.pid for pid in workers for process in descendants(pid, live_processes())]
 
+    def _wait_until_gone(self) -> int:
+        deadline = time.monotonic() + ORPHAN_S
+        while (left := self._mine()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if left:
+            _note(f"{self.root.name}: left by the dead driver: {', '.join(_title(pid)[:60] for pid in left)}")
+        self.end()
+        return len(left)
+
+    def _mine(self) -> list[int]:
+        return [process.pid for process in live_processes() if carries(process.pid, f"{MARK}={self._mark}".encode())]
+
     def end(self) -> None:
         """Kill what is left of the run's processes."""
-        for process in live_processes():
-            if carries(process.pid, f"{MARK}={self._mark}".encode()):
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+        for pid in self._mine():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _title(pid: int) -> str:
@@ -145,21 +162,22 @@ def _title(pid: int) -> str:
     return ""
 
 
-def campaign(victims: list[str], trials: int, base: Path, work: Path, overrides: list[str], seed: int) -> Findings:
-    """`trials` deaths of each victim in as many runs as that takes."""
-    findings, dice = Findings(), random.Random(seed)
-    todo = [victim for victim in victims for _ in range(trials)]
-    dice.shuffle(todo)
+def campaign(
+    todo: list[str], base: Path, work: Path, overrides: list[str], seed: int, pause_s: float = LONGEST_PAUSE_S
+) -> Findings:
+    """One death after the other, the last of `todo` first, in as many runs as that takes."""
+    findings, dice, todo = Findings(), random.Random(seed), list(todo)
     while todo:
         root = work / f"run-{findings.runs}"
         shutil.copytree(base, root, ignore=shutil.ignore_patterns("checkpoints", "journal", "trajectories"))
         run = KilledRun(root, overrides)
         before = len(findings.problems)
         try:
-            died = _one_run(run, todo, findings, dice)
+            died = _one_run(run, todo, findings, dice, pause_s)
         finally:
             run.end()
         findings.runs += 1
+        findings.leftovers += run.leftovers
         if len(findings.problems) > before:
             break
         audit: Audit = audit_run(root, load_config(root / "config.yaml", overrides))
@@ -172,7 +190,7 @@ def campaign(victims: list[str], trials: int, base: Path, work: Path, overrides:
     return findings
 
 
-def _one_run(run: KilledRun, todo: list[str], findings: Findings, dice: random.Random) -> list[str]:
+def _one_run(run: KilledRun, todo: list[str], findings: Findings, dice: random.Random, pause_s: float) -> list[str]:
     """Play one run to its end; victims are taken off `todo`. Returns those that died in it."""
     died: list[str] = []
     run.start()
@@ -186,7 +204,7 @@ def _one_run(run: KilledRun, todo: list[str], findings: Findings, dice: random.R
             return died
         if not todo or run.exit_code is not None:
             continue
-        time.sleep(dice.uniform(0.0, 8.0))
+        time.sleep(dice.uniform(0.0, pause_s))
         before, victim, at = run.written(), todo[-1], time.monotonic()
         if run.exit_code is not None or not run.kill(victim, dice):
             time.sleep(0.2)
@@ -236,13 +254,16 @@ def main() -> None:
     try:
         base = options.base or make_base(work)
         overrides = [*OVERRIDES, f"grpo.max_staleness={options.max_staleness}"]
-        findings = campaign(options.victims.split(","), options.trials, base, work, overrides, options.seed)
+        todo = [victim for victim in options.victims.split(",") for _ in range(options.trials)]
+        random.Random(options.seed).shuffle(todo)
+        findings = campaign(todo, base, work, overrides, options.seed)
     finally:
         if options.keep is None:
             shutil.rmtree(work, ignore_errors=True)
     result = {
         "deaths_survived": findings.deaths,
         "runs": findings.runs,
+        "processes_left_by_dead_drivers": findings.leftovers,
         "audits": findings.audits,
         "median_recovery_s": {name: sorted(times)[len(times) // 2] for name, times in findings.recovery_s.items()},
         "problems": findings.problems,

@@ -31,6 +31,7 @@ def objective_problems(config: RunConfig) -> list[str]:
         *_unknown_names(config),
         *_grpo_problems(config.grpo),
         *_group_problems(config.grpo),
+        *_evaluation_problems(config),
         *_reward_problems(config.verifier),
     ]
 
@@ -117,6 +118,24 @@ def _group_problems(grpo: GRPOConfig) -> list[str]:
             grpo.eval_every > 0 and min(grpo.eval_tasks, grpo.eval_samples) < 1,
             "grpo.eval_tasks and eval_samples must be positive",
         ),
+    ]
+    return [message for wrong, message in checks if wrong]
+
+
+def _evaluation_problems(config: RunConfig) -> list[str]:
+    grpo = config.grpo
+    checks = [
+        (grpo.patience > 0 and grpo.eval_every < 1, "grpo.patience has no effect without evaluations: set grpo.eval_every"),
+        (
+            grpo.eval_every > 0 and min(grpo.eval_tasks, grpo.eval_samples) < 1,
+            "grpo.eval_tasks and eval_samples must be positive",
+        ),
+        (
+            grpo.eval_every > 0 and config.cluster.placement == "colocated",
+            "grpo.eval_every plays beside the training, and with cluster.placement=colocated the engines sleep then: use split, "
+            "or grpo.eval_every=0 and the verb eval",
+        ),
+        (grpo.learner_restarts < 0, "grpo.learner_restarts must not be negative; 0 ends the run when the learner dies"),
     ]
     return [message for wrong, message in checks if wrong]
 

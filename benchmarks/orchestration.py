@@ -1,0 +1,194 @@
+"""What the orchestration itself costs: 1,000 episodes at once in one rollout worker, and a driver that runs 1,000 steps.
+
+    python -m benchmarks.orchestration [--json] [--episodes 1000] [--steps 1000]
+
+The worker's half is the real run_episode with a scripted policy and a scripted sandbox: every turn waits a second for its
+completion and half a second for its tool, as real ones would wait, and costs nothing but scheduling, parsing, rendering and
+book-keeping. The driver's half is the real loop with its real ledger, outcome log, shards and metrics on disk, and rollouts
+that are there at once; memory is this process's resident set.
+"""
+
+import argparse
+import asyncio
+import gc
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from benchmarks.simulated_clock import run_simulated
+from cluster.group_store import write_shard
+from cluster.metric_sinks import JSONLSink
+from cluster.outcome_log import OutcomeLog
+from cluster.window_ledger import WindowLedger
+from configs.grpo_config import GRPOConfig
+from configs.rollout_config import EpisodeConfig
+from configs.verifier_config import VerifierConfig
+from envpool.action_format import ToolCall, render_action
+from envpool.chat_format import load_chat_format
+from envpool.episode import run_episode
+from envpool.patch import Patch
+from envpool.policy import Completion, GenerateRequest
+from envpool.problem import Problem
+from envpool.sandbox import ExecResult
+from envpool.sandboxes.scripted_sandbox import ScriptedSandbox
+from envpool.trajectory import StopReason, Trajectory, Turn
+from envpool.turn_journal import TurnJournal
+from trainers.group_key import GroupKey
+from trainers.grpo_loop import run_grpo
+from trainers.loss_spec import LossSpec
+from trainers.model_paths import resolve_model_path
+from trainers.rollout_metrics import rollout_metrics
+from trainers.step_plan import StepPlan
+from trainers.train_sample import TrainSample
+from verifier.reward import Group, Reward, ScoredTrajectory
+
+GENERATE_S, TOOL_S, TURNS = 1.0, 0.5, 20
+GROUPS, GROUP_SIZE, TURN_TOKENS = 4, 4, 200
+
+
+def resident_mib() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+class WaitingSandbox(ScriptedSandbox):
+    """Answers every command with the same few lines after TOOL_S."""
+
+    def __init__(self) -> None:
+        super().__init__({}, lambda command: ExecResult(0, "calc.py\ntest_calc.py\n", False, False, TOOL_S))
+
+    async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
+        await asyncio.sleep(TOOL_S)
+        return await super().run(command, timeout_s, max_output_bytes)
+
+
+async def concurrent_episodes(count: int, journal: TurnJournal) -> dict[str, float]:
+    """Play `count` episodes of TURNS turns at once; cost in CPU seconds and memory."""
+    chat = load_chat_format(resolve_model_path("tiny_base"))
+    ids = chat.completion_ids(render_action(ToolCall("execute_bash", {"command": "ls"})))
+    completion = Completion(ids, np.full(len(ids), -0.5, np.float32), np.zeros(len(ids), np.int32), "stop")
+    config = EpisodeConfig(max_turns=TURNS, max_tokens=100_000, episode_timeout_s=3600.0)
+    problem = Problem("bench-1", "bench", "c0", "folder:bench", "/testbed", "add should add")
+
+    async def generate(request: GenerateRequest) -> Completion:
+        await asyncio.sleep(GENERATE_S)
+        return completion
+
+    async def one(index: int) -> int:
+        trajectory = await run_episode(
+            problem,
+            WaitingSandbox(),
+            generate,
+            chat,
+            config,
+            sample_index=index,
+            policy_name="scripted",
+            temperature=1.0,
+            seed=0,
+            on_turn=lambda turn_index, turn: journal.append("bench-1", index, turn_index, turn),
+        )
+        return len(trajectory.turns)
+
+    gc.collect()
+    memory, cpu, began = resident_mib(), time.process_time(), time.monotonic()
+    turns = sum(await asyncio.gather(*map(one, range(count))))
+    cpu, wall = time.process_time() - cpu, time.monotonic() - began
+    return {
+        "episodes": float(count),
+        "turns": float(turns),
+        "wall_s": wall,
+        "share_of_a_core": cpu / wall,
+        "cpu_ms_per_turn": cpu / turns * 1000,
+        "added_memory_mib": resident_mib() - memory,
+    }
+
+
+@dataclass
+class InstantWorld:
+    """Rollouts and learner of the driver's half."""
+
+    version: int = 0
+    memory: dict[int, float] = field(default_factory=dict)
+
+    async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
+        await asyncio.sleep(1.0 + key.index / 10)
+        ids = np.ones(TURN_TOKENS, np.int32)
+        turn = Turn(ids, ids, np.full(TURN_TOKENS, -0.1, np.float32), ids * self.version, "x" * 400, "", "y" * 800, 1.0, 1.0)
+
+        def member(index: int) -> ScoredTrajectory:
+            trajectory = Trajectory(key.task_id, index, "scripted", "p", (turn,) * 5, Patch(""), StopReason.SUBMITTED, 1.0)
+            return ScoredTrajectory(trajectory, Reward(float(index % 2), {}, True), index % 2 == 1, "log")
+
+        return Group(key.task_id, tuple(map(member, range(GROUP_SIZE))), ())
+
+    async def cut(self, key: GroupKey) -> None:
+        """Nothing is late here."""
+
+    async def train_step(self, samples: list[TrainSample], loss: LossSpec) -> dict[str, float]:
+        await asyncio.sleep(1.0)
+        return {"loss": 0.0}
+
+    async def sync_weights(self, version: int) -> float:
+        self.version = version
+        return 0.0
+
+    async def save(self, step: int) -> None:
+        """The learner's business."""
+
+
+def driver_steps(num_steps: int, folder: Path) -> dict[str, Any]:
+    """Run the loop for `num_steps` steps with everything it writes; resident memory along the way."""
+    config = GRPOConfig(num_steps=num_steps, groups_per_step=GROUPS, group_size=GROUP_SIZE, max_staleness=2)
+    world, sink = InstantWorld(), JSONLSink(folder / "metrics.jsonl")
+    (folder / "logs").mkdir()
+    outcomes = OutcomeLog(folder / "logs" / "outcomes.jsonl", 0)
+    plan = StepPlan(config, VerifierConfig(), [f"task-{index}" for index in range(500)], 0, outcomes.before)
+    ledger = WindowLedger(folder / "window", 0, GROUPS)
+
+    def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
+        outcomes.add(step - 1, groups)
+        write_shard(folder / "trajectories", f"{step:05d}", [(group, step) for group in groups])
+        sink.log("grpo", step, {**metrics, **rollout_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
+        ledger.forget_before(step - step % 5)
+        if step % max(num_steps // 10, 1) == 0:
+            gc.collect()
+            world.memory[step] = round(resident_mib(), 1)
+
+    cpu = time.process_time()
+    run_simulated(run_grpo(config, plan, world, world, ledger, 0, on_step, asyncio.Event()))
+    steps = sorted(world.memory)
+    return {
+        "steps": num_steps,
+        "cpu_ms_per_step": (time.process_time() - cpu) / num_steps * 1000,
+        "resident_mib": world.memory,
+        "growth_mib": world.memory[steps[-1]] - world.memory[steps[1]],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="orchestration-") as name:
+        folder = Path(name)
+        with TurnJournal(folder / "journal.jsonl") as journal:
+            worker = asyncio.run(concurrent_episodes(options.episodes, journal))
+        result = {"worker": worker, "driver": driver_steps(options.steps, folder)}
+    if options.json:
+        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    else:
+        sys.stdout.write("".join(f"{half}: {figures}\n" for half, figures in result.items()))
+
+
+if __name__ == "__main__":
+    main()

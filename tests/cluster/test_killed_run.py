@@ -1,0 +1,54 @@
+"""A real run whose learner, rollout worker and driver are killed with -9: it goes on, and its records are whole."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kill_campaign import campaign
+from cluster.run_folder import RunFolder
+from configs.stage_loading import load_config
+from envpool.image_cache import FolderImages
+from envpool.micro_tasks import generate_micro_tasks
+from envpool.task_store import write_tasks
+from trainers.model_paths import resolve_model_path
+
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
+
+SETTINGS = [
+    "name=killed",
+    "tasks.micro.num_train=8",
+    "tasks.micro.num_heldout=2",
+    "rollout.episode.max_turns=4",
+    "rollout.episode.max_tokens=400",
+    "rollout.episode.max_tokens_per_turn=24",
+    "sandbox.isolation=none",
+    "grpo.num_steps=5",
+    "grpo.groups_per_step=2",
+    "grpo.group_size=2",
+    "grpo.checkpoint_every=2",
+    "grpo.max_staleness=1",
+]
+
+
+def base_run(tmp_path: Path) -> Path:
+    """A run folder as after `tasks` and `sft`, with the shipped model in place of a trained one."""
+    config = load_config(None, [*SETTINGS, f"runs_dir={tmp_path}"])
+    folder = RunFolder.create(config)
+    images, tasks = FolderImages(folder.images), []
+    for micro in generate_micro_tasks(config.tasks.micro, config.tasks.seed):
+        images.add(micro.task.instance_id, micro.files)
+        tasks.append(micro.task)
+    write_tasks(folder.tasks, tasks)
+    shutil.copytree(resolve_model_path("tiny_base"), folder.hf("sft"))
+    for stage in ("tasks", "sft"):
+        folder.record_stage(stage, {"seconds": 0.0})
+    return folder.root
+
+
+def test_a_run_outlives_its_learner_and_its_driver(tmp_path: Path) -> None:
+    findings = campaign(["driver", "learner"], base_run(tmp_path), tmp_path / "runs", [], seed=1, pause_s=1.0)
+    assert findings.problems == []
+    assert findings.deaths == {"learner": 1, "driver": 1}
+    assert findings.audits["steps"] == findings.runs * 5
+    assert findings.audits["trained trajectories"] + findings.audits["lost episodes"] == findings.audits["accepted"] * 2
