@@ -1,22 +1,26 @@
-"""Where metrics go: metrics.jsonl always, W&B and TensorBoard when asked."""
+"""Where metrics go: metrics.jsonl always, the trackers that were asked for besides. Names are those of docs/metrics.md."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
+from cluster.metric_catalogue import metric_named
+from cluster.trackers import TRACKERS, Say, Tracker, TrackerError
 from configs.run_config import RunConfig
 
+logger = logging.getLogger(__name__)
 
-class MetricSink(Protocol):
-    """One destination of metrics."""
+STRICT = "SWE_MASTER_STRICT_METRICS"
+"""Environment variable; with 1 a metric that is not in the catalogue raises. The tests set it."""
 
-    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None: ...
 
-    def close(self) -> None: ...
+class UnknownMetricError(KeyError):
+    """A metric that docs/metrics.md does not describe."""
 
 
 class JSONLSink:
@@ -33,61 +37,48 @@ class JSONLSink:
         self._file.close()
 
 
-class WandbSink:
-    """Weights & Biases; offline unless WANDB_MODE or WANDB_API_KEY say otherwise."""
-
-    def __init__(self, config: RunConfig, root: Path) -> None:
-        import wandb
-        from omegaconf import OmegaConf
-
-        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
-        settings = OmegaConf.to_container(OmegaConf.structured(config))
-        assert isinstance(settings, dict)
-        self._run = wandb.init(project="swe-master-ray", name=root.name, dir=str(root), config=settings, mode=mode)  # type: ignore[arg-type]
-
-    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log({f"{stage}/{name}": value for name, value in metrics.items()} | {f"{stage}/step": step})
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class TensorBoardSink:
-    """TensorBoard event files under logs/tensorboard."""
-
-    def __init__(self, root: Path) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer: Any = SummaryWriter(str(root / "logs" / "tensorboard"))
-
-    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(f"{stage}/{name}", value, step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 class MetricSinks:
-    """All sinks of a run as one. Raises ValueError for an unknown tracker name."""
+    """All sinks of a run as one. A tracker that fails is dropped with one line through `say`; the run goes on.
 
-    def __init__(self, config: RunConfig, root: Path) -> None:
-        unknown = set(config.trackers) - {"wandb", "tensorboard"}
+    Raises TrackerError for an unknown tracker, or one that cannot be used here.
+    """
+
+    def __init__(self, config: RunConfig, root: Path, say: Say = logger.warning) -> None:
+        unknown = set(config.trackers) - TRACKERS.keys()
         if unknown:
-            raise ValueError(f"unknown trackers {sorted(unknown)}; known: tensorboard, wandb")
-        self._sinks: list[MetricSink] = [JSONLSink(root / "metrics.jsonl")]
-        if "wandb" in config.trackers:
-            self._sinks.append(WandbSink(config, root))
-        if "tensorboard" in config.trackers:
-            self._sinks.append(TensorBoardSink(root))
+            raise TrackerError(f"unknown trackers {sorted(unknown)}; known: {', '.join(sorted(TRACKERS))}")
+        self._say = say
+        self._unknown: set[str] = set()
+        self._trackers: dict[str, Tracker] = {name: TRACKERS[name](config, root, say) for name in dict.fromkeys(config.trackers)}
+        self._jsonl = JSONLSink(root / "metrics.jsonl")
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        for sink in self._sinks:
-            sink.log(stage, step, metrics)
+        """Raises UnknownMetricError under SWE_MASTER_STRICT_METRICS=1; else says once that a name is unknown and writes it."""
+        self._check_names(metrics)
+        self._jsonl.log(stage, step, metrics)
+        for name, tracker in list(self._trackers.items()):
+            try:
+                tracker.log(stage, step, metrics)
+            except Exception as error:  # whatever a tracker's library raises, training is worth more
+                del self._trackers[name]
+                self._say(f"tracker {name} failed and is left out from here on, metrics.jsonl has everything: {error!r}"[:300])
 
     def close(self) -> None:
-        for sink in self._sinks:
-            sink.close()
+        for name, tracker in self._trackers.items():
+            try:
+                tracker.close()
+            except Exception as error:
+                self._say(f"tracker {name} could not be closed, metrics.jsonl has everything: {error!r}"[:300])
+        self._jsonl.close()
+
+    def _check_names(self, metrics: Mapping[str, float]) -> None:
+        unknown = {name for name in metrics if metric_named(name) is None} - self._unknown
+        if unknown:
+            text = f"metrics that cluster/metric_tables.py does not describe: {', '.join(sorted(unknown))}"
+            if os.environ.get(STRICT) == "1":
+                raise UnknownMetricError(text)
+            self._unknown |= unknown
+            logger.warning(text)
 
 
 def read_metrics(root: Path, stage: str) -> list[dict[str, Any]]:

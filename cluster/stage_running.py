@@ -18,6 +18,7 @@ from cluster.run_report import write_report
 from cluster.run_view import results_table
 from cluster.stage import StageContext, StageError
 from cluster.stages import DEMO, STAGES
+from cluster.trackers import TrackerError
 from cluster.window_ledger import WindowLedgerError
 from configs.run_config import RunConfig
 from envpool.policy import PolicyError
@@ -41,6 +42,7 @@ EXPECTED_ERRORS = (
     WindowLedgerError,
     NoLearningSignalError,
     ModelPathError,
+    TrackerError,
 )
 INTERRUPTED = 130
 
@@ -104,7 +106,7 @@ async def run_in_folder(
     verbs: tuple[str, ...], config: RunConfig, folder: RunFolder, progress: ProgressView, again: bool
 ) -> None:
     """Run the stages named by `verbs`; finished ones are skipped unless `again`."""
-    sinks = MetricSinks(config, folder.root)
+    sinks = MetricSinks(config, folder.root, progress.say)
     fleet = Fleet(config, folder)
     try:
         if len(verbs) > 1:

@@ -38,4 +38,4 @@ class RunConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     kuberay: KubeRayConfig = field(default_factory=KubeRayConfig)
     trackers: tuple[str, ...] = ()
-    """Besides metrics.jsonl: wandb, tensorboard."""
+    """Where metrics go besides metrics.jsonl: wandb, tensorboard, prometheus (see docs/metrics.md)."""

@@ -17,6 +17,8 @@ from envpool.image_cache import FolderImages
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandboxes.process_sandbox import bubblewrap_works
 
+os.environ["SWE_MASTER_STRICT_METRICS"] = "1"  # a metric without a description fails the test that logs it
+
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
