@@ -18,7 +18,6 @@ to disk. `--against` takes TRL's environment from an earlier run.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -151,9 +150,10 @@ class StepClock:
         assert self.began is not None
         wall, cpu = (end - begin for end, begin in zip(self.last, self.began, strict=True))
         timed = sum(self.tokens[1:])
+        peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return {
             "tokens_per_s": timed / wall, "tokens_per_cpu_s": timed / cpu, "timed_tokens": timed, "steps": len(self.losses),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "losses": self.losses,
+            "peak_mib": int(peak.split()[1]) / 1024, "losses": self.losses,
         }  # fmt: skip
 
 

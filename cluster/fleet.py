@@ -46,6 +46,12 @@ class Fleet:
         self._starting: dict[str, asyncio.Task[Any]] = {}
         self._served = "base"
 
+    def turn_to(self, config: RunConfig, folder: RunFolder) -> None:
+        """Serve another run folder of the same base model with the actors that are there; models are its own from now on."""
+        self._config, self._folder = config, folder
+        if self._served != "base":
+            self._served = ""
+
     @cached_property
     def base_model(self) -> Path:
         """The run's model folder; with model.rope_factor, one beside the run whose config has the longer context."""

@@ -37,6 +37,8 @@ class LearnerConfig:
     """Keep only each layer's input and compute the rest again in the backward pass."""
     activation_offload: bool = False
     """Keep what the backward pass needs in host memory."""
+    compile_layers: bool = False
+    """Compile the layers' norms and MLPs into fused kernels (for GPUs; the first step of a run takes a minute longer)."""
     optimizer_offload: bool = False
     """Keep master weights and optimizer state in host memory."""
     parameter_offload: bool = False

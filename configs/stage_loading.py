@@ -44,6 +44,11 @@ def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
         raise ConfigError(one_line(error)) from error
     except (OSError, YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    return checked_config(config)
+
+
+def checked_config(config: object) -> RunConfig:
+    """The configuration, when its parts fit together. Raises ConfigError."""
     assert isinstance(config, RunConfig)
     check_deadlines(config)
     check_endpoints(config)

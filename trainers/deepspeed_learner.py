@@ -13,8 +13,9 @@ import torch
 
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from trainers.checkpoint import CheckpointError, clear_folder, partial_folder, publish_folder, require_space
-from trainers.deepspeed_engine import join_process_group, start_engine, take_step
+from trainers.deepspeed_engine import engine_settings, join_process_group, start_engine, take_step
 from trainers.engine_state import load_engine_state, ranks_of_checkpoint, save_engine_state, state_bytes
+from trainers.layer_compiling import compile_layers
 from trainers.loss_spec import LossSpec
 from trainers.losses import LOSSES, TokenLoss
 from trainers.low_rank_adapters import add_adapters
@@ -74,12 +75,15 @@ class DeepSpeedLearner:
         torch.manual_seed(self._seed)
         self._model_path, self._optimizer, self._num_steps = model_path, optimizer, num_steps
         self.steps_done = self.steps_skipped = 0
-        self._module = load_pretrained_lm(model_path, self.weights_dtype)
+        zero3 = engine_settings(self.weights_dtype, optimizer, self._config) if self._config.zero_stage == 3 else None
+        self._module = load_pretrained_lm(model_path, self.weights_dtype, zero3)
         if self._sequence.size > 1:
             self._module.lm.set_attn_implementation(use_ulysses(self._module.lm.config, self._sequence))
         if self._config.lora_rank:
             add_adapters(self._module.lm, self._config)
         self._module.save_activation_memory(self._config.activation_checkpointing, self._config.activation_offload)
+        if self._config.compile_layers:
+            compile_layers(self._module.lm)
         self._engine = start_engine(self._module, self.weights_dtype, optimizer, self._config)
 
     # ---- training -----------------------------------------------------------------------------------------------------

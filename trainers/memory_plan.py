@@ -164,7 +164,7 @@ def render_training_plan(name: str, plan: TrainingPlan, dtype: str, on_gpu: bool
     learner = plan.learner
     groups = learner.num_ranks // learner.sequence_parallel
     of_all = f" of {learner.gpu_memory_gib:g}" if on_gpu else ""
-    loading = plan.shape.num_parameters * (2 if dtype == "bfloat16" else 4)
+    loading = loading_bytes(plan.shape, learner, dtype)
     time = (
         f"; expected {plan.tokens_per_s:,.0f} tokens/s, {plan.hours:,.1f} hours "
         f"(at {learner.expected_mfu:.0%} of {learner.gpu_peak_tflops:g} TFLOP/s a GPU: assumed)"
@@ -178,6 +178,16 @@ def render_training_plan(name: str, plan: TrainingPlan, dtype: str, on_gpu: bool
         f"  {plan.num_steps} steps of {plan.step_tokens:,.0f} tokens{time if on_gpu else ''}",
     ]
     return "\n".join(lines)
+
+
+def loading_bytes(shape: ModelShape, learner: LearnerConfig, dtype: str) -> int:
+    """Host memory of a rank while the model is loaded: the largest parameter under ZeRO-3, else the whole model.
+
+    >>> loading_bytes(KNOWN_SHAPES["Qwen3-4B"], LearnerConfig(zero_stage=3), "bfloat16")  # 151,936 words of 2,560 numbers
+    777912320
+    """
+    largest = shape.hidden * max(shape.vocabulary, shape.intermediate, shape.heads * shape.head_dim)
+    return (largest if learner.zero_stage == 3 else shape.num_parameters) * (2 if dtype == "bfloat16" else 4)
 
 
 def require_fit(name: str, plan: TrainingPlan) -> None:

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from trainers.activation_memory import activations_in_host_memory, checkpoint_layers
 from trainers.packing import MicroBatch
+from trainers.partitioned_loading import load_partitioned
 from trainers.segment_attention import ATTENTION_NAME
 from trainers.token_logprobs import TokenLogprobs
 
@@ -63,8 +65,10 @@ class PretrainedLM(nn.Module):
         self.offload_activations = offload
 
 
-def load_pretrained_lm(path: Path, dtype: str) -> PretrainedLM:
+def load_pretrained_lm(path: Path, dtype: str, zero3: dict[str, Any] | None = None) -> PretrainedLM:
     """The model in `path` with weights in `dtype` (float32 or bfloat16); no network is asked.
+
+    With `zero3`, DeepSpeed's configuration, all ranks load it together and each keeps its share (trainers.partitioned_loading).
 
     The dtype goes to from_pretrained and is never cast afterwards: `.bfloat16()` would also round the rotary frequencies.
     Models that transform their logits after the output layer (soft caps, scales: Gemma, Cohere) or attend in sliding windows
@@ -77,9 +81,11 @@ def load_pretrained_lm(path: Path, dtype: str) -> PretrainedLM:
         raise ValueError(f"{path}: models that rescale their logits are not supported")
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         raise ValueError(f"{path}: models with sliding-window attention are not supported")
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=DTYPES[dtype], attn_implementation=ATTENTION_NAME, local_files_only=True
-    )
+    model = load_partitioned(path, config, DTYPES[dtype], ATTENTION_NAME, zero3) if zero3 else None
+    if model is None:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=DTYPES[dtype], attn_implementation=ATTENTION_NAME, local_files_only=True
+        )
     for part in model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
