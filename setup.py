@@ -23,6 +23,7 @@ setup(
     },
     install_requires=[
         "ray[default,train]>=2.60,<3",
+        "accelerate>=1.10",
         "datasketch>=2",
         "deepspeed>=0.19",
         "docker>=7.1",

@@ -61,7 +61,7 @@ def mfu(shape: ModelShape, tokens: int, tokens_per_s: float, peak_tflops: float)
     """Share of the peak that the model's own FLOPs take.
 
     >>> round(mfu(SHAPES["0.6B"], 65_536, 10_150, 989.0), 3)
-    0.267
+    0.268
     """
     return flops_per_token(shape, tokens) * tokens_per_s / (peak_tflops * 1e12)
 
@@ -70,7 +70,7 @@ def peers_mfu(shape: ModelShape, tokens: int, tokens_per_s: float, peak_tflops: 
     """The same with all of attention counted and head_dim = hidden / heads.
 
     >>> round(peers_mfu(SHAPES["4B"], 65_536, 4_160, 989.0), 3)
-    0.477
+    0.406
     """
     matrices = shape.layers * shape.layer_parameters + shape.vocabulary * shape.hidden
     return (6 * matrices + 12 * shape.layers * shape.hidden * tokens) * tokens_per_s / (peak_tflops * 1e12)

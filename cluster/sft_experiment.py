@@ -14,16 +14,15 @@ import numpy as np
 import orjson
 
 from cluster.fleet import Fleet
-from cluster.group_store import read_groups
 from cluster.metric_sinks import MetricSinks
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder, write_atomically
 from cluster.stage import Stage, StageContext, StageError
 from cluster.stages import STAGES
+from cluster.stages.sft_stage import curated_samples
 from configs.experiment_config import ArmConfig, ExperimentConfig, arm_config
 from configs.run_config import RunConfig
 from configs.stage_loading import config_as_yaml
-from trainers.sample_building import sft_sample
 from trainers.train_sample import TrainSample
 
 SHARED = ("tasks", "rollout", "curate")
@@ -106,13 +105,7 @@ def arm_folder(root: RunFolder, run: ArmRun) -> RunFolder:
 
 def heldout_samples(root: RunFolder) -> list[TrainSample]:
     """The trajectories that the shared curation set aside: the same for all arms. Raises StageError when there are none."""
-    chosen = {tuple(pair) for pair in orjson.loads((root.root / "curated_heldout.json").read_bytes())}
-    samples = [
-        sft_sample(member.trajectory)
-        for group in read_groups(root.root / "trajectories" / "rollout")
-        for member in group.members
-        if (member.trajectory.instance_id, member.trajectory.sample_index) in chosen
-    ]
+    samples = curated_samples(root, "curated_heldout.json")
     if not samples:
         raise StageError("no trajectory is held out to measure a validation loss on: set run.curate.heldout_share")
     return samples

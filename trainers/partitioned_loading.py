@@ -4,6 +4,7 @@ Rank 0 reads a tensor from the safetensors files, every rank gets a copy, keeps 
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def load_partitioned(
@@ -28,9 +28,9 @@ def load_partitioned(
     with init_empty_weights(include_buffers=False):
         lm: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     lm.tie_weights()
-    files = tensor_files(path)
+    stored = stored_tensors(path)
     names = {id(parameter): name for name, parameter in lm.named_parameters()}
-    if not set(names.values()) <= files.keys():
+    if not set(names.values()) <= stored.keys():
         return None
     partition = _Partition(settings)
     empty_ones = list(lm.parameters())  # kept, so that no id is used twice
@@ -41,8 +41,7 @@ def load_partitioned(
             if id(empty) not in loaded:
                 values = torch.empty(empty.shape, dtype=dtype)
                 if reads:
-                    name = names[id(empty)]
-                    values.copy_(read_tensor(files[name], name))
+                    values.copy_(stored[names[id(empty)]].read())
                 loaded[id(empty)] = nn.Parameter(values, requires_grad=empty.requires_grad)
                 del values
                 partition.add(loaded[id(empty)])
@@ -70,22 +69,44 @@ class _Partition:
         self._first = parameter
 
 
-def tensor_files(path: Path) -> dict[str, Path]:
-    """Tensor name to the safetensors file that holds it; empty when the folder has none."""
-    from safetensors import safe_open
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in a safetensors file."""
 
-    if (path / INDEX_FILE).is_file():
-        return {name: path / file for name, file in json.loads((path / INDEX_FILE).read_text())["weight_map"].items()}
-    if not (path / SINGLE_FILE).is_file():
-        return {}
-    with safe_open(path / SINGLE_FILE, "pt") as file:
-        return dict.fromkeys(file.keys(), path / SINGLE_FILE)
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    num_bytes: int
+
+    def read(self) -> torch.Tensor:
+        """A copy; nothing else of the file is touched (safetensors' own reader maps or reads the whole of it)."""
+        if not self.num_bytes:
+            return torch.empty(self.shape, dtype=self.dtype)
+        data = bytearray(self.num_bytes)
+        with open(self.file, "rb") as file:
+            file.seek(self.start)
+            if file.readinto(data) != self.num_bytes:
+                raise ValueError(f"{self.file} ends too early: it was not copied whole")
+        return torch.frombuffer(data, dtype=self.dtype).reshape(self.shape)
 
 
-def read_tensor(file: Path, name: str) -> torch.Tensor:
-    """One tensor. The file is opened anew each time, so that its pages do not stay in memory."""
-    from safetensors import safe_open
+def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a model folder's safetensors files by name; empty when it has none or holds other number types.
 
-    with safe_open(file, "pt") as tensors:
-        values: torch.Tensor = tensors.get_tensor(name)
-    return values
+    The format: 8 bytes with the length of a JSON header, the header, the data; offsets count from the end of the header.
+    """
+    found: dict[str, StoredTensor] = {}
+    for file in sorted(path.glob("model*.safetensors")):
+        with open(file, "rb") as data:
+            length = int.from_bytes(data.read(8), "little")
+            header = json.loads(data.read(length))
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            if entry["dtype"] not in STORED_DTYPES:
+                return {}
+            start, end = entry["data_offsets"]
+            dtype = STORED_DTYPES[entry["dtype"]]
+            found[name] = StoredTensor(file, dtype, tuple(entry["shape"]), 8 + length + start, end - start)
+    return found

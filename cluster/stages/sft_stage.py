@@ -7,19 +7,20 @@ import orjson
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.lsp_curation import read_deletions, trimmed
+from cluster.run_folder import RunFolder
 from cluster.stage import Stage, StageContext
 from trainers.sample_building import sft_samples
 from trainers.sft_loop import run_sft, sft_data, steps_of
 from trainers.train_sample import TrainSample
 
 
-def curated_samples(context: StageContext) -> list[TrainSample]:
-    """The token sequences of the trajectories that curation kept."""
-    chosen = {tuple(pair) for pair in orjson.loads((context.folder.root / "curated.json").read_bytes())}
-    deletions = read_deletions(context.folder.root)
+def curated_samples(folder: RunFolder, names: str = "curated.json") -> list[TrainSample]:
+    """The token sequences of the trajectories that curation kept; with curated_heldout.json, of those it set aside."""
+    chosen = {tuple(pair) for pair in orjson.loads((folder.root / names).read_bytes())}
+    deletions = read_deletions(folder.root)
     return [
         sample
-        for group in read_groups(context.folder.root / "trajectories" / "rollout")
+        for group in read_groups(folder.root / "trajectories" / "rollout")
         for member in group.members
         if (member.trajectory.instance_id, member.trajectory.sample_index) in chosen
         for sample in sft_samples(trimmed(member.trajectory, deletions))
@@ -29,7 +30,7 @@ def curated_samples(context: StageContext) -> list[TrainSample]:
 async def fine_tune(context: StageContext) -> dict[str, Any]:
     """Train, then export hf/sft."""
     config = context.config.sft
-    samples = curated_samples(context)
+    samples = curated_samples(context.folder)
     num_steps = steps_of(config, len(sft_data(config, samples, context.config.seed).train))
     run = await TrainingRun.begin(context, "sft", context.fleet.base_model, config.optimizer, config.learner, num_steps)
     await run_sft(config, samples, run, run.start_step, context.config.seed, run.on_step("loss"))

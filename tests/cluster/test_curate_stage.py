@@ -105,7 +105,7 @@ def test_the_record_says_what_each_step_left(tmp_path: Path) -> None:
     assert record["histogram"] == (0, 0, 0, 0, 0, 1, 2, 0, 0, 1)
     assert (record["lost"], record["sft_samples"]) == (2, 3)
     assert record["split"] == {"seed": 0, "heldout_share": 0.0, "train": 3, "heldout": 0}
-    assert len(curated_samples(context)) == 3
+    assert len(curated_samples(context.folder)) == 3
 
 
 def test_cap_split_and_filters_follow_the_configuration(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_rules_judge_and_deletions(tmp_path: Path, server: ScriptedServer) -> No
     assert "the server died" not in server.asked[0][2]["messages"][1]["content"]
     whole = GROUPS[0].members[0].trajectory
     (expected,) = sft_samples(without_turns(whole, {1}))
-    assert curated_samples(context)[0].token_ids.tolist() == expected.token_ids.tolist()
+    assert curated_samples(context.folder)[0].token_ids.tolist() == expected.token_ids.tolist()
     export_sft(context.folder, tmp_path / "sft.jsonl")
     first = json.loads((tmp_path / "sft.jsonl").read_text().splitlines()[0])
     assert [message["role"] for message in first["messages"]] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
@@ -113,7 +113,7 @@ def test_the_rules_work_without_a_judge(tmp_path: Path) -> None:
     context = context_of(tmp_path, "", filters=("resolved", "lsp_calls"))
     record = run(context)
     assert record["funnel"] == (("played", 6), ("resolved", 5), ("lsp_calls", 4), ("distinct", 4))
-    assert len(curated_samples(context)) == 4
+    assert len(curated_samples(context.folder)) == 4
 
 
 def test_a_judge_that_is_not_configured_is_named(tmp_path: Path) -> None:
@@ -124,6 +124,6 @@ def test_a_judge_that_is_not_configured_is_named(tmp_path: Path) -> None:
 def test_curation_without_these_filters_deletes_nothing(tmp_path: Path) -> None:
     context = context_of(tmp_path, "", filters=("resolved",))
     assert "lsp" not in run(context)
-    assert np.sum([len(sample.token_ids) for sample in curated_samples(context)]) == sum(
+    assert np.sum([len(sample.token_ids) for sample in curated_samples(context.folder)]) == sum(
         member.trajectory.num_tokens for group in GROUPS for member in group.members if member.resolved
     )

@@ -96,7 +96,7 @@ def gathered_bytes(learner: Any, bucket_bytes: int) -> dict[str, Any]:
 
 
 def run_ranks(model: Path, work: Path, variants: list[Variant], world_size: int) -> list[list[dict[str, Any]]]:
-    """What every rank saw, by rank and variant. The processes are ended when one fails or takes longer than 170 s."""
+    """What every rank saw, by rank and variant. The processes are ended when one fails or takes longer than 600 s."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -107,7 +107,7 @@ def run_ranks(model: Path, work: Path, variants: list[Variant], world_size: int)
         for rank in range(world_size)
     ]
     try:
-        outputs = [rank.communicate(timeout=170) for rank in ranks]
+        outputs = [rank.communicate(timeout=600) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

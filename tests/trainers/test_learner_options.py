@@ -12,6 +12,7 @@ from tests.trainers.training_doubles import largest_difference, loss_and_gradien
 from trainers.activation_memory import activations_in_host_memory
 from trainers.deepspeed_engine import engine_settings
 from trainers.deepspeed_learner import DeepSpeedLearner
+from trainers.layer_compiling import compile_layers
 from trainers.loss_spec import LossSpec
 from trainers.low_rank_adapters import add_adapters
 from trainers.pretrained_lm import PretrainedLM, load_pretrained_lm
@@ -33,6 +34,16 @@ def test_checkpointed_layers_give_the_same_gradients(model: PretrainedLM, model_
     other = load_pretrained_lm(model_folder, "float32")
     other.save_activation_memory(checkpointing=True, offload=offload)
     assert any(getattr(layer, "gradient_checkpointing", False) for layer in other.lm.modules())
+    other_loss, other_gradient = loss_and_gradient(other, SAMPLES, SFT, 60)
+    assert other_loss == pytest.approx(loss, rel=1e-6)
+    assert largest_difference(gradient, other_gradient) < 1e-6
+
+
+def test_compiled_parts_give_the_same_gradients(model: PretrainedLM, model_folder: Path) -> None:
+    """Traced, not turned into machine code: that needs a minute of a C++ compiler here."""
+    loss, gradient = loss_and_gradient(model, SAMPLES, SFT, 60)
+    other = load_pretrained_lm(model_folder, "float32")
+    assert compile_layers(other.lm, backend="eager") == 3 * len(other.lm.get_decoder().layers)
     other_loss, other_gradient = loss_and_gradient(other, SAMPLES, SFT, 60)
     assert other_loss == pytest.approx(loss, rel=1e-6)
     assert largest_difference(gradient, other_gradient) < 1e-6

@@ -10,6 +10,8 @@ from tests.actors.random_qwen import write_random_qwen
 from tests.trainers.learner_processes import BUCKET_BYTES, LENGTHS, Variant, run_ranks, train
 from trainers.deepspeed_learner import LearnerError
 
+pytestmark = pytest.mark.timeout(1300)
+"""For the fixtures' processes on a busy machine; a quiet one needs under a minute."""
 TWO = [Variant(1), Variant(2), Variant(3), Variant(3, sequence_parallel=2), Variant(2, lora_rank=2)]
 EXACT = [variant for variant in TWO if not variant.lora_rank]
 

@@ -1,6 +1,7 @@
 """Loading for ZeRO-3: no rank holds the whole model, and the numbers are those of a whole load."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Qwen2Config, Qwen2ForCausalLM
 
-from trainers.partitioned_loading import load_partitioned, read_tensor, tensor_files
+from trainers.partitioned_loading import load_partitioned, stored_tensors
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,9 +38,13 @@ def load_on_two_ranks(small: Path, folder: Path) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # Without this, small tensors that were let go would stay with the C library (larger than 32 MiB, they never do).
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     command = [sys.executable, "-m", "tests.trainers.partitioned_ranks", str(small), str(folder)]
     ranks = [
-        subprocess.Popen([*command, str(rank), str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(rank), str(port)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for rank in range(2)
     ]
     try:
@@ -56,16 +61,36 @@ def load_on_two_ranks(small: Path, folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.timeout(420)
 def test_no_rank_holds_the_whole_model(large_model: Path, model_folder: Path) -> None:
     shared = load_on_two_ranks(model_folder, large_model)
-    assert len(tensor_files(large_model)) > 100
-    assert len(set(tensor_files(large_model).values())) > 2
+    stored = stored_tensors(large_model)
+    assert len(stored) > 100
+    assert len({tensor.file for tensor in stored.values()}) > 2
     size = sum(file.stat().st_size for file in large_model.glob("*.safetensors"))
     for rank in shared:
         assert rank["held"] == pytest.approx(size / 4 / 2, rel=0.01)
         assert rank["grown_mib"] < 0.75 * size / (1 << 20)  # its half and some parameters; a whole load takes all of it
-    names = list(dict.fromkeys(tensor_files(large_model)))
-    expected = sorted(float(read_tensor(tensor_files(large_model)[name], name).double().sum()) for name in names)
+    expected = sorted(float(tensor.read().double().sum()) for tensor in stored.values())
     assert sorted(shared[0]["sums"]) == pytest.approx(expected)
     assert shared[0]["sums"] == shared[1]["sums"]
+
+
+def test_tensors_are_those_that_safetensors_reads(model_folder: Path, tmp_path: Path) -> None:
+    stored, expected = stored_tensors(model_folder), load_file(model_folder / "model.safetensors")
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(stored[name].read(), values) for name, values in expected.items())
+    save_file({"half": torch.arange(6).reshape(2, 3).bfloat16(), "empty": torch.zeros(0)}, tmp_path / "model.safetensors")
+    half = stored_tensors(tmp_path)["half"].read()
+    assert half.dtype == torch.bfloat16
+    assert half.tolist() == [[0, 1, 2], [3, 4, 5]]
+    save_file({"whole": torch.arange(3)}, tmp_path / "model.safetensors")
+    assert stored_tensors(tmp_path) == {}
+
+
+def test_a_cut_file_is_named(model_folder: Path, tmp_path: Path) -> None:
+    whole = (model_folder / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[:-4])
+    last = max(stored_tensors(tmp_path).values(), key=lambda tensor: tensor.start)
+    with pytest.raises(ValueError, match=r"model\.safetensors ends too early"):
+        last.read()
 
 
 def test_files_with_other_names_are_left_to_transformers(model_folder: Path, tmp_path: Path) -> None:
