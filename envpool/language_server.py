@@ -24,7 +24,8 @@ class LanguageServer:
 
     `diagnostics`: pull (textDocument/diagnostic), publish (the server sends them, with the document's version or without), or
     tsserver's own request. `opens_changed_files`: the server does not look at closed files again, so a changed one is opened
-    for it. `saves`: suffixes of files of whose saving it is told, None for all. `restarts_on_delete`: it never forgets a deleted
+    for it. `reads_closed_files`: it answers about closed files as they are on disk, and opening one costs it more than that.
+    `saves`: suffixes of files of whose saving it is told, None for all. `restarts_on_delete`: it never forgets a deleted
     file. `waits_for_index`: it reports an index's progress, and its answers about the whole project are complete only after it.
     `relisted`: what it logs when it has listed the project's files again, some time after it was told that some came or went.
     """
@@ -37,6 +38,7 @@ class LanguageServer:
     language_ids: Mapping[str, str]
     diagnostics: Diagnostics = "publish"
     opens_changed_files: bool = False
+    reads_closed_files: bool = False
     saves: tuple[str, ...] | None = None
     restarts_on_delete: bool = False
     waits_for_index: bool = False

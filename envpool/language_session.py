@@ -102,7 +102,7 @@ class LanguageSession:
         """Wait for the server's index of the project, at most until shortly before the deadline, and at most `patience_s`: of
         those who are less than patient only the first one waits."""
         if not self.documents.open_paths:
-            await self.documents.open(any_path)
+            await self.documents.shown(any_path)
         if not self.server.waits_for_index:
             return True
         if not self._index_begun:

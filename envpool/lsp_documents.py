@@ -60,6 +60,12 @@ class LspDocuments:
             await self._close(known)
         return document.text
 
+    async def shown(self, path: str) -> str:
+        """The file's text, which the server can be asked about from now on: opened for it, unless it reads closed files."""
+        if self._server.reads_closed_files and path not in self._open:
+            return self._text(path)
+        return await self.open(path)
+
     async def nudge(self, path: str) -> int:
         """Send an open file with one more line end, so that the server looks at it again; the version of that text. What has
         not changed a server need not look at. `restore` must follow."""

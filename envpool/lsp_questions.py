@@ -61,7 +61,7 @@ class Asking:
     async def position(self) -> dict[str, Any]:
         """The symbol's place as the protocol wants it. LspRefusalError when it is not on the line."""
         question, documents = self.question, self.session.documents
-        text = await documents.open(question.path)
+        text = await documents.shown(question.path)
         symbol = question.symbol or first_name(text, question.path, question.line)
         position, count = find_position(text, question.path, question.line, symbol)
         if count > 1:
@@ -72,8 +72,8 @@ class Asking:
         return await self.session.request(method, params, self.deadline)
 
     async def symbols(self, path: str) -> tuple[Symbol, ...]:
-        """Of a file of the repository, which is opened for it."""
-        await self.session.documents.open(path)
+        """Of a file of the repository."""
+        await self.session.documents.shown(path)
         uri = self.session.documents.uri(path)
         return parse_symbols(await self.request("textDocument/documentSymbol", {"textDocument": {"uri": uri}}))
 

@@ -27,6 +27,7 @@ class GoServer(LanguageServer):
     install_hint: str = "apt-get install gopls golang-go"
     language_ids: Mapping[str, str] = field(default_factory=lambda: {".go": "go"})
     diagnostics: Diagnostics = "publish"
+    reads_closed_files: bool = True
     configuration: Mapping[str, Any] = field(default_factory=lambda: {"gopls": dict(_SETTINGS)})
 
     def launch(self, scratch: str, files: Sequence[str]) -> Launch | None:
