@@ -20,9 +20,11 @@ import pytest
 from actors.openai_server import ServedModel, ServeError, server_arguments
 from configs.model_config import EngineConfig
 from configs.rollout_config import EndpointConfig
+from envpool.action_format import ToolCall
 from envpool.action_formats import ACTION_FORMATS
 from envpool.chat_endpoint import ChatEndpoint
 from envpool.chat_format import load_chat_format
+from envpool.endpoint_messages import native_messages
 from envpool.endpoint_policy import EndpointPolicy
 from envpool.policy import GenerateRequest, Message
 from envpool.tool import tool_schemas
@@ -33,6 +35,7 @@ from trainers.model_paths import resolve_model_path
 MODEL = resolve_model_path("tiny_base")
 CHAT = load_chat_format(MODEL)
 NATIVE = ACTION_FORMATS["native"]
+TOOLS = tuple(tool_schemas(select_tools(("execute_bash", "submit"))))
 KEY = "a-key-that-must-not-be-logged"
 START_S = 400.0
 MINI = shutil.which(os.environ.get("MINI_SWE_AGENT", "mini"))
@@ -118,6 +121,19 @@ class TestServed:
         text = answer.choices[0].message.content
         assert text == CHAT.decode(answer.choices[0].token_ids)  # type: ignore[attr-defined]
 
+    def test_native_conversations_are_the_same_ids_too(self, server: Server) -> None:
+        call = NATIVE.render(ToolCall("execute_bash", {"command": "ls -la\ncat <a.py>"}))
+        said = NATIVE.assistant_message(f"I look.\n{call}", "call_1")
+        messages = (MESSAGES[1], said, Message("tool", "a.py", tool_call_id="call_1"))
+        answer = client(server, KEY).chat.completions.create(
+            model="tiny",
+            messages=native_messages(messages),  # type: ignore[arg-type]
+            tools=list(TOOLS),  # type: ignore[arg-type]
+            max_tokens=2,
+            extra_body={"return_token_ids": True},
+        )
+        assert answer.prompt_token_ids == CHAT.prompt_ids(messages, TOOLS).tolist()  # type: ignore[attr-defined]
+
     def test_the_key_is_asked_for_and_not_logged(self, server: Server) -> None:
         with pytest.raises(openai.AuthenticationError):
             client(server, "another").chat.completions.create(model="tiny", messages=for_chat, max_tokens=2)  # type: ignore[arg-type]
@@ -137,13 +153,12 @@ class TestServed:
 
     async def test_native_calls_of_the_server_become_ours(self, server: Server, key: str) -> None:
         """The server's grammar holds the tiny model to one call; its parser, not ours, reads it."""
-        tools = tuple(tool_schemas(select_tools(("execute_bash", "submit"))))
         forced = r'Look\.\n<tool_call>\n\{"name": "execute_bash", "arguments": \{"command": "(ls|pwd)"\}\}\n</tool_call>'
         config = replace(server.endpoint, extra_body={"structured_outputs": {"regex": forced}})
         policy = EndpointPolicy(ChatEndpoint(config), CHAT, NATIVE)
         messages: tuple[Message, ...] = (Message("user", "go"),)
         for turn in range(2):
-            request = GenerateRequest("s", messages, CHAT.prompt_ids(messages), 150, 0.7, turn, tools)
+            request = GenerateRequest("s", messages, CHAT.prompt_ids(messages), 150, 0.7, turn, TOOLS)
             text = CHAT.decode((await policy(request)).token_ids)
             parsed = NATIVE.parse(text)
             assert parsed is not None
