@@ -44,7 +44,7 @@ RUN_S = 3000.0
 LONGEST_PAUSE_S = 8.0
 """A victim dies up to this long after the run was seen at work."""
 STEPS = 8
-OVERRIDES = [f"grpo.num_steps={STEPS}", "grpo.checkpoint_every=2", "grpo.groups_per_step=2", "grpo.group_size=4"]
+OVERRIDES = [f"grpo.num_steps={STEPS}", "grpo.checkpoint_every=3", "grpo.groups_per_step=2", "grpo.group_size=4"]
 BASE = """
 name: kill-base
 tasks:
