@@ -86,7 +86,7 @@ class RolloutWorker:
         self._journal = TurnJournal(self._journal_path) if self._journal_path else None
         self._cache = GradeCache()
         self._slots = EpisodeSlots(rollout.concurrency)
-        self._policies = scripted_policies(self._chat)
+        self._policies = scripted_policies(self._chat, rollout.episode.action_format)
         if rollout.endpoint.base_url:
             self._policies["endpoint"] = endpoint_policy(config, self._chat, self._journal_path)
 

@@ -15,9 +15,10 @@ LEDGERS = "endpoint_usage"
 """Folder beside the journals with a ledger per worker."""
 
 
-def scripted_policies(chat: ChatFormat) -> dict[str, Generate]:
-    """Every scripted teacher as a policy."""
-    return {name: ScriptedPolicy(teacher, chat.completion_ids) for name, teacher in TEACHERS.items()}
+def scripted_policies(chat: ChatFormat, action: str) -> dict[str, Generate]:
+    """Every scripted teacher as a policy that writes its calls in the named form (envpool.action_formats)."""
+    form = action_format(action)
+    return {name: ScriptedPolicy(teacher, chat.completion_ids, form) for name, teacher in TEACHERS.items()}
 
 
 def endpoint_policy(config: RunConfig, chat: ChatFormat, journal: Path | None) -> EndpointPolicy:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from envpool.action_format import ToolCall, parse_action, render_action
+from envpool.action_format import ToolCall
+from envpool.action_formats import ACTION_FORMATS, ActionFormat
 from envpool.micro_names import OPERATOR_INFIX, OPERATOR_NOUNS, OPERATORS
 from envpool.policy import Completion, GenerateRequest, IntArray, Message
 
@@ -20,6 +21,7 @@ _MODULE = re.compile(r"([a-z]+)\.py")
 _FUNCTION = re.compile(r"[a-z]+_[a-z]+")
 _EDITED = "edited"
 _SUBMIT = ToolCall("submit", {})
+_XML = ACTION_FORMATS["xml"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,14 @@ class ScriptedTeacher:
     p_format_error: float = 0.0
     """Talks without calling a tool."""
 
-    def next_text(self, messages: Sequence[Message], rng: random.Random) -> str:
-        """What the teacher says next. Raises ValueError when the issue is not one of a micro task."""
+    def next_text(self, messages: Sequence[Message], rng: random.Random, action: ActionFormat = _XML) -> str:
+        """What the teacher says next, its call written as `action`. Raises ValueError when the issue is no micro task's."""
         if rng.random() < self.p_format_error:
             return "let me look"
-        state = read_conversation(messages)
+        state = read_conversation(messages, action)
         call = self._next_call(state, rng)
         first_edit = "old_str" in call.arguments and len(state.operators) == 1
-        return (state.definition + "\n" if first_edit else "") + render_action(call)
+        return (state.definition + "\n" if first_edit else "") + action.render(call)
 
     def _next_call(self, state: "Conversation", rng: random.Random) -> ToolCall:
         path = f"{state.module}.py"
@@ -94,7 +96,7 @@ class Conversation:
         return f"def {self.function}({a}, {b}):\n    return {a} {self.operators[0]} {b}"
 
 
-def read_conversation(messages: Sequence[Message]) -> Conversation:
+def read_conversation(messages: Sequence[Message], action: ActionFormat = _XML) -> Conversation:
     """Reads issue, own calls and observations. Raises ValueError when the issue names no module or function."""
     first = next(index for index, message in enumerate(messages) if message.role == "user")
     issue = messages[first].content
@@ -110,8 +112,7 @@ def read_conversation(messages: Sequence[Message]) -> Conversation:
     observation = ""
     for message in messages[first + 1 :]:
         if message.role == "assistant":
-            parsed = parse_action(message.content)
-            call = parsed[1] if parsed else None
+            call = message.tool_calls[0] if message.tool_calls else _call_in(message.content, action)
             continue
         observation = message.content
         found = definition.search(observation)
@@ -122,17 +123,23 @@ def read_conversation(messages: Sequence[Message]) -> Conversation:
     return Conversation(module[1], function[0], names[0] if names else None, arguments, operators, observation)
 
 
+def _call_in(text: str, action: ActionFormat) -> ToolCall | None:
+    parsed = action.parse(text)
+    return parsed[1] if parsed else None
+
+
 @dataclass(frozen=True)
 class ScriptedPolicy:
     """A teacher as a policy (envpool.policy.Generate). `completion_ids` turns a finished text into ids with the end of turn
-    (`ChatFormat.completion_ids`). Log-probs are NaN, the policy version is 0."""
+    (`ChatFormat.completion_ids`); `action` is the episode's form of calls. Log-probs are NaN, the policy version is 0."""
 
     teacher: ScriptedTeacher
     completion_ids: Callable[[str], IntArray] = field(hash=False, compare=False)
+    action: ActionFormat = _XML
 
     async def __call__(self, request: GenerateRequest) -> Completion:
         rng = random.Random(f"{request.session_id}/{request.seed}/{len(request.messages)}")
-        ids = self.completion_ids(self.teacher.next_text(request.messages, rng))
+        ids = self.completion_ids(self.teacher.next_text(request.messages, rng, self.action))
         cut = ids[: request.max_tokens]
         return Completion(
             token_ids=cut,

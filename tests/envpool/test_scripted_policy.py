@@ -1,13 +1,26 @@
 """The scripted teachers: what they say in each situation, and that only session and seed decide their dice."""
 
 import random
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from configs.rollout_config import EpisodeConfig
+from configs.sandbox_config import SandboxConfig
+from configs.tasks_config import MicroTasksConfig
 from envpool.action_format import parse_action
+from envpool.action_formats import ACTION_FORMATS
+from envpool.episode import run_episode
+from envpool.image_cache import FolderImages
+from envpool.micro_tasks import generate_micro_tasks
 from envpool.policy import GenerateRequest, IntArray, Message
+from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.scripted_policy import TEACHERS, Conversation, ScriptedPolicy, ScriptedTeacher, read_conversation
+from envpool.trajectory import StopReason
+from tests.envpool.agent_doubles import CHAT
 
 ISSUE = Message("user", "merge_area in shapes.py should return the product of w and h.")
 VAGUE = Message("user", "shapes.py: merge_area is broken.")
@@ -117,3 +130,54 @@ def test_teachers_differ_and_call_tools_that_parse() -> None:
     parsed = parse_action(say(PERFECT, conversation(ISSUE)))
     assert parsed is not None
     assert parsed[1].arguments == {"command": "view", "path": "shapes.py"}
+
+
+def test_native_calls_are_written_and_read_back() -> None:
+    native = ACTION_FORMATS["native"]
+    messages = [ISSUE]
+    for answer in (MODULE, "edited", "passed"):
+        text = PERFECT.next_text(messages, random.Random(0), native)
+        messages += [native.assistant_message(text, f"call_{len(messages)}"), Message("tool", answer)]
+    assert [messages[at].content for at in (1, 3, 5)] == ["", QUOTE.rstrip("\n"), ""]
+    assert [[call.name for call in messages[at].tool_calls] for at in (1, 3, 5)] == [
+        ["str_replace_editor"],
+        ["str_replace_editor"],
+        ["execute_bash"],
+    ]
+    assert messages[3].tool_calls[0].arguments["new_str"] == "w * h"
+    assert read_conversation(messages, native).operators == ("-", "*")
+    told = PERFECT.next_text(messages, random.Random(0), native)
+    assert told == '<tool_call>\n{"name": "submit", "arguments": {}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("action", list(ACTION_FORMATS))
+async def test_a_teacher_plays_in_the_episodes_form_of_calls(tmp_path: Path, action: str) -> None:
+    micro = next(iter(generate_micro_tasks(MicroTasksConfig(), seed=0)))
+    reference = micro.task.oracle.gold_patch
+    images = FolderImages(tmp_path)
+    image = images.add("micro", micro.files)
+    config = EpisodeConfig(action_format=action, max_tokens=60_000, max_tokens_per_turn=2000)
+    policy = ScriptedPolicy(PERFECT, CHAT.completion_ids, ACTION_FORMATS[action])
+    backend = ProcessBackend(SandboxConfig(isolation="none"), images, owner="test-teacher")
+    try:
+        sandbox = await backend.start(image, "/testbed")
+        played = await run_episode(
+            replace(micro.task.problem, image=image),
+            sandbox,
+            policy,
+            CHAT,
+            config,
+            sample_index=0,
+            policy_name="perfect",
+            temperature=1.0,
+            seed=0,
+        )
+        (module,) = played.patch.files
+        assert (await sandbox.run(f"python3 test_{module}", timeout_s=60)).output == "passed\n"
+    finally:
+        await backend.close()
+    assert played.stop_reason is StopReason.SUBMITTED
+    assert played.turns[-2].observation == "passed"
+    changed = [[line for line in diff.split("\n") if re.match(r"[+-] ", line)] for diff in (played.patch.diff, reference)]
+    assert changed[0] == changed[1] != []
+    assert all("<tool_call>" in turn.text for turn in played.turns) == (action == "native")
