@@ -21,6 +21,7 @@ BATCHES_AHEAD = 3
 """Batches sent to each worker process before the first is taken back."""
 
 _chat: ChatFormat | None = None
+_tools: tuple[Mapping[str, Any], ...] = ()
 
 
 Rows = tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]
@@ -68,17 +69,21 @@ def _sample(rows: Rows, group: str) -> TrainSample:
 
 
 def pretokenise(
-    model_dir: Path, conversations: Iterable[tuple[str, Sequence[Message]]], num_processes: int = 1
+    model_dir: Path,
+    conversations: Iterable[tuple[str, Sequence[Message]]],
+    num_processes: int = 1,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[TrainSample]:
-    """Samples of (group, messages) in their order, with the model's own tokenizer. Raises what conversation_sample raises.
+    """Samples of (group, messages) in their order, with the model's own tokenizer; `tools` are what the chat template documents
+    (ActionFormat.template_tools). Raises what conversation_sample raises.
 
     At most `BATCHES_AHEAD` batches a process wait, so conversations may be read from a file of any size.
     """
     if num_processes == 1:
         chat = load_chat_format(model_dir)
-        yield from (conversation_sample(chat, messages, group) for group, messages in conversations)
+        yield from (conversation_sample(chat, messages, group, tools) for group, messages in conversations)
         return
-    with ProcessPoolExecutor(num_processes, initializer=_load, initargs=(model_dir,)) as pool:
+    with ProcessPoolExecutor(num_processes, initializer=_load, initargs=(model_dir, tuple(tools))) as pool:
         waiting: deque[tuple[list[str], Future[list[Rows]]]] = deque()
         for batch in _batches(conversations):
             waiting.append(([group for group, _ in batch], pool.submit(_batch_rows, batch)))
@@ -97,11 +102,11 @@ def _batches(conversations: Iterable[tuple[str, Sequence[Message]]]) -> Iterator
     return iter(lambda: list(islice(waiting, BATCH)), [])
 
 
-def _load(model_dir: Path) -> None:
-    global _chat
-    _chat = load_chat_format(model_dir)
+def _load(model_dir: Path, tools: tuple[Mapping[str, Any], ...]) -> None:
+    global _chat, _tools
+    _chat, _tools = load_chat_format(model_dir), tools
 
 
 def _batch_rows(conversations: list[tuple[str, Sequence[Message]]]) -> list[Rows]:
     assert _chat is not None
-    return [_rows(_chat, messages, group) for group, messages in conversations]
+    return [_rows(_chat, messages, group, _tools) for group, messages in conversations]

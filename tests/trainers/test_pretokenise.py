@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from envpool.action_format import ToolCall
+from envpool.action_formats import ACTION_FORMATS
 from envpool.chat_format import load_chat_format
 from envpool.policy import Message
+from envpool.tool import tool_schemas
+from envpool.tools import select_tools
 from trainers.pretokenise import conversation_sample, pretokenise
 
 TALK = [
@@ -35,6 +39,20 @@ def test_processes_keep_the_order(model_folder: Path) -> None:
     assert [sample.group for sample in alone] == [group for group, _ in talks]
     shared = list(pretokenise(model_folder, talks, num_processes=2))
     assert [sample.token_ids.tolist() for sample in shared] == [sample.token_ids.tolist() for sample in alone]
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_native_conversations_begin_with_their_tools(model_folder: Path, num_processes: int) -> None:
+    chat, native = load_chat_format(model_folder), ACTION_FORMATS["native"]
+    tools = native.template_tools(tool_schemas(select_tools(("execute_bash", "submit"))))
+    said = Message("assistant", "Look.", (ToolCall("execute_bash", {"command": "ls"}, call_id="call_1"),))
+    talk = [*TALK[:2], said, native.answer(said, "a.py"), Message("assistant", "", (ToolCall("submit", {}),))]
+    (sample,) = pretokenise(model_folder, [("task", talk)], num_processes, tools)
+    whole = [*chat.prompt_ids(talk[:-1], tools), *chat.said_ids(talk[-1])]
+    assert sample.token_ids.tolist() == whole
+    assert '"name": "execute_bash"' in chat.decode(sample.token_ids[: int(sample.loss_mask.argmax())])
+    (without,) = pretokenise(model_folder, [("task", talk)])
+    assert len(without.token_ids) < len(sample.token_ids)
 
 
 @pytest.mark.parametrize("messages", [[], [Message("user", "x")], [Message("assistant", "x")]])
