@@ -14,7 +14,7 @@ def export_run(folder: RunFolder, to: Path) -> list[str]:
     if to.exists() and any(to.iterdir()):
         raise RunFolderError(f"{to} exists and is not empty")
     shutil.copytree(policy, to / "model", dirs_exist_ok=True)
-    written = [f"{to / 'model'}  ({policy.name} policy; load with AutoModelForCausalLM or `vllm serve`)"]
+    written = [f"{to / 'model'}  ({policy.name} policy; AutoModelForCausalLM or `swe-master serve {to / 'model'}` load it)"]
     for name in ("predictions.jsonl", "report.html", "config.yaml", "versions.json"):
         if (folder.root / name).is_file():
             shutil.copy2(folder.root / name, to / name)
