@@ -117,10 +117,10 @@ def _check_step(audit: Audit, root: Path, config: RunConfig, step: int, keys: tu
 def _check_versions(audit: Audit, config: RunConfig, step: int, key: GroupKey, group: Group) -> None:
     found = np.concatenate([np.zeros(0, np.int32), *(_versions(member) for member in group.members)])
     bound = config.grpo.max_staleness if config.grpo.late_groups != "mask" else step
-    fits = not len(found) or (found.max() <= step and found.min() >= step - bound)
-    audit.require(
-        bool(fits), f"group {key} has tokens of versions {found.min(initial=0)} to {found.max(initial=0)} in step {step}"
-    )
+    if len(found):
+        low, high = int(found.min()), int(found.max())
+        fits = high <= step and low >= step - bound
+        audit.require(fits, f"group {key} has tokens of versions {low} to {high} in step {step}")
 
 
 def _versions(member: ScoredTrajectory) -> Any:
@@ -155,9 +155,10 @@ def _metric_rows(root: Path) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path)
+    parser.add_argument("settings", nargs="*", help="key=value as the run was resumed with, beside its config.yaml")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    audit = audit_run(options.run, load_config(options.run / "config.yaml", []))
+    audit = audit_run(options.run, load_config(options.run / "config.yaml", options.settings))
     if options.json:
         sys.stdout.write(orjson.dumps({"problems": audit.problems, "counts": audit.counts}).decode() + "\n")
     else:
