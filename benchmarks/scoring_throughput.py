@@ -5,7 +5,7 @@
 The prompts are those of a test-time scaling stage: `--tasks` micro tasks with `--candidates` patches each, `num_scores` samples
 per patch. `offline` hands all at once to vLLM's own `LLM.generate` in a process of its own, with the same engine settings;
 `scoring` asks for the same through Ray actors, mailbox, renderer and parser, as the stage does. Medians over rounds are reported;
-each round begins with an empty prefix cache. Hits are what vLLM counts in the offline rounds (in tokens).
+each round begins with an empty prefix cache. Hits are what vLLM's scheduler counts, in tokens of prompts, over all rounds.
 """
 
 import argparse
@@ -100,8 +100,8 @@ def offline(jobs: list[tuple[list[int], int]], engine: EngineConfig, world: Worl
 
 async def scoring(
     tasks: list[tuple[str, list[DeployableContext]]], engine: EngineConfig, world: WorldModelConfig, rounds: int
-) -> tuple[list[float], int, int]:
-    """The same through our own path; (seconds per round, answer tokens, readable reports)."""
+) -> tuple[list[float], int, int, float]:
+    """The same through our own path; (seconds per round, answer tokens, readable reports, share of prompt tokens found)."""
     seconds: list[float] = []
     tokens = readable = 0
     with ray_session(RunConfig().cluster):
@@ -115,9 +115,10 @@ async def scoring(
                 seconds.append(time.monotonic() - started)
                 tokens = client.usage.answer_tokens
                 readable = sum(vote is not None for of_one in votes for vote in of_one)
+            (counts,) = await pool.stats()
         finally:
             await pool.close()
-    return seconds, tokens, readable
+    return seconds, tokens, readable, counts["cached_tokens"] / max(counts["prompt_tokens"], 1)
 
 
 def main() -> None:
@@ -142,7 +143,7 @@ def main() -> None:
     process.start()
     offline_s, offline_tokens, cache = answers.get(timeout=3_600)
     process.join()
-    scoring_s, scoring_tokens, readable = asyncio.run(scoring(tasks, engine, world, options.rounds))
+    scoring_s, scoring_tokens, readable, hit_rate = asyncio.run(scoring(tasks, engine, world, options.rounds))
     prompt_tokens = sum(len(ids) for ids, _ in jobs)
     queries, hits = (next((v for k, v in cache.items() if k.endswith(end)), 0) for end in ("queries", "hits"))
     rates = {
@@ -156,7 +157,7 @@ def main() -> None:
         "seconds": {"offline": offline_s, "scoring": scoring_s},
         "tokens_per_s": rates,
         "ratio": rates["scoring"] / rates["offline"],
-        "prefix_cache_hit_rate": hits / queries if queries else None,
+        "prefix_cache_hit_rate": {"offline": hits / queries if queries else None, "scoring": hit_rate},
         "readable_reports": readable,
         "load_average": os.getloadavg()[0],
     }

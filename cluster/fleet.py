@@ -85,6 +85,12 @@ class Fleet:
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         return await workers.try_patches(problem, diffs)
 
+    async def prefix_counts(self) -> tuple[float, float]:
+        """Prompt tokens that the engines looked up in their prefix caches, and how many they found, since they started."""
+        engines: EnginePool = await self._once("engines", self._start_engines)
+        rows = await engines.stats()
+        return sum(row["prompt_tokens"] for row in rows), sum(row["cached_tokens"] for row in rows)
+
     async def simulation_figures(self) -> dict[str, float]:
         """What simulated commands and rewards have cost on all rollout workers, and what their audits found: sums, but means of
         shares and residuals (verifier.hybrid_grading.HybridGrader.figures)."""

@@ -42,9 +42,12 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
     if not world.endpoint.base_url:
         await context.fleet.serve("world-model")
     client = await world_client(context)
+    own_engines = not world.endpoint.base_url
+    before = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)
     started = time.monotonic()
     votes = await votes_of_groups(context, client, name, groups)
     scoring_s = time.monotonic() - started
+    after = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)
     signals = await signals_of_groups(context, groups)
     rule = SelectionRule(agreement_weight=config.agreement_weight)
     judged = [
@@ -60,6 +63,7 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
         "calls": client.usage.calls,
         "prompt_tokens": client.usage.prompt_tokens,
         "answer_tokens": client.usage.answer_tokens,
+        "prefix_hit_rate": (after[1] - before[1]) / (after[0] - before[0]) if after[0] > before[0] else None,
         "tokens_per_selected_patch": client.usage.tokens / len(groups),
         "seconds_per_selected_patch": scoring_s / len(groups),
     }
