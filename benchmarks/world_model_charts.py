@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from cluster.run_report import band
 from cluster.svg_charts import Series, bar_chart, line_chart, standalone_svg
 
 
@@ -40,3 +39,9 @@ def arms_chart(before: dict[str, Any], arms: dict[str, Any]) -> str:
     bars += [(label, arms[name]["eval"]["pass_at"]["1"][0]) for name, label in (
         ("grpo-real", "GRPO,_real tests"), ("grpo-simulated", "GRPO,_simulated"))]  # fmt: skip
     return bar_chart("Held-out pass@1, measured with real tests", bars, "policy", "pass@1")
+
+
+def band(estimates: dict[str, list[float]]) -> Series:
+    """`{k: [value, low, high]}` as a line with its band."""
+    items = sorted((int(k), value) for k, value in estimates.items())
+    return Series([(k, v[0]) for k, v in items], [v[1] for _, v in items], [v[2] for _, v in items])

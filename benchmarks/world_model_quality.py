@@ -1,6 +1,6 @@
 """SWE-World on the demo's tasks: the scorer's quality, TTS@K, simulated executions, and GRPO without containers.
 
-    python -m benchmarks.world_model_quality --seeds 0 1 2 --json --svg docs/images     # about half an hour on two quiet cores
+    python -m benchmarks.world_model_quality --seeds 0 1 2 --json --svg docs/images     # about forty minutes on two quiet cores
 
 For each seed a small demo run: tasks, teachers' rollouts, SFT, evaluation (K candidates), a world model of both roles trained
 on the teachers' rollouts alone, test-time scaling. For the first seed three arms go on from there: GRPO with real tests and GRPO
@@ -25,7 +25,8 @@ from cluster.stage_running import log_to, run_in_folder
 from configs.stage_loading import config_as_yaml, load_config
 
 DEMO = Path("configs/yaml/demo.yaml")
-BASE = ("tasks.micro.num_train=400", "tasks.micro.num_heldout=96", "grpo.num_steps=12", "world_model.num_steps=300")
+BASE = ("tasks.micro.num_train=800", "tasks.micro.num_heldout=96", "grpo.num_steps=12", "world_model.num_steps=300")
+"""With half the tasks the world model of both roles learns them by heart and copies the names of new ones badly."""
 BOTH_ROLES = ("world_model.roles=[reward,transition]", "world_model.max_report_tokens=96")
 SIMULATED = ("sandbox.backend=simulated", "verifier.grader=hybrid", "grpo.step_timeout_s=1800")
 ARM_TIMEOUT_S = 3_600.0

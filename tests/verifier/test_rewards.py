@@ -118,3 +118,10 @@ def test_a_group_is_shaped_again_under_another_alpha() -> None:
     assert shaped.lost == group.lost
     assert [member.reward.train for member in reshaped(group, REWARDS["deepswe"], 0.25).members] == [True, False, True]
     assert reshaped(make_group([]), REWARDS["deepswe"], 0.5) == make_group([])
+
+
+def test_how_a_simulated_verdict_came_about_survives_another_alpha() -> None:
+    trajectory = make_trajectory([], 0, StopReason.MAX_TURNS)
+    member = ScoredTrajectory(trajectory, Reward(0.5, {"outcome": 1.0, "factor": 0.5, "probability": 0.9}, True), True, "")
+    (shaped,) = reshaped(Group("task", (member,), ()), REWARDS["swe_master"], 0.25).members
+    assert shaped.reward.parts == {"outcome": 1.0, "factor": 0.25, "probability": 0.9}

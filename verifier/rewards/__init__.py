@@ -11,7 +11,7 @@ from typing import Literal
 
 from configs.verifier_config import VerifierConfig
 from envpool.trajectory import StopReason
-from verifier.reward import Group, Reward
+from verifier.reward import Group, Reward, ScoredTrajectory
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,13 @@ def compute_reward(table: RewardTable, stop_reason: StopReason, resolved: bool, 
 
 
 def reshaped(group: Group, table: RewardTable, truncated_factor: float) -> Group:
-    """The group with its rewards computed again under this alpha; lost members stay lost.
+    """The group with its rewards computed again under this alpha; lost members and other parts of a reward stay.
 
     A resolved member that was cut short, alpha 0.5 -> 0.25: reward 0.5 -> 0.25.
     """
-    members = tuple(
-        replace(member, reward=compute_reward(table, member.trajectory.stop_reason, member.resolved, truncated_factor))
-        for member in group.members
-    )
-    return replace(group, members=members)
+
+    def again(member: ScoredTrajectory) -> ScoredTrajectory:
+        reward = compute_reward(table, member.trajectory.stop_reason, member.resolved, truncated_factor)
+        return replace(member, reward=replace(reward, parts={**member.reward.parts, **reward.parts}))
+
+    return replace(group, members=tuple(map(again, group.members)))
