@@ -44,8 +44,9 @@ class WorldModelConfig:
     """Tokens of one simulated command."""
     temperature: float = 0.7
     """Sampling temperature of the reports (commands are sampled at 0)."""
-    calibration: str = "platt"
-    """Map of probabilities fitted on tasks kept out of training: none, temperature, platt, isotonic."""
+    calibration: str = "temperature"
+    """Map of probabilities fitted on tasks kept out of training: none, temperature, platt, isotonic (the last two also learn the
+    share of resolved ones there, which is another on new tasks)."""
     calibration_share: float = 0.15
     """Share of the training tasks that are kept out for it, chosen by a hash of their name."""
     calibration_episodes: int = 4
