@@ -25,6 +25,7 @@ FACT_COLUMNS: dict[str, type] = {
     "stop_reason": str,
     "num_turns": int,
     "num_tokens": int,
+    "longest_sample": int,
     "num_missed_calls": int,
     "num_repeated_calls": int,
     "num_history_reads": int,

@@ -43,7 +43,7 @@ class CurateConfig:
     statistics: tuple[str, ...] = ()
     """Files with a reward_mean per task (JSONL) that replace the means of this run's episodes; joined by instance id."""
     max_tokens: int = 0
-    """`within_tokens`: fewer tokens than this (SWE-Master: 81920). 0: at most sft.max_tokens."""
+    """`within_tokens`: fewer tokens than this in every training sample (SWE-Master: 81920). 0: at most sft.max_tokens."""
     max_turns: int = 100
     """`within_turns`: at most this many turns (SWE-Master: 100)."""
     max_per_task: int = 0

@@ -68,6 +68,11 @@ class Turn:
     summary: bool = False
     train: bool = True
 
+    @property
+    def num_tokens(self) -> int:
+        """What was appended and what was sampled."""
+        return len(self.context_ids) + len(self.completion_ids)
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -96,4 +101,9 @@ class Trajectory:
     @property
     def num_tokens(self) -> int:
         """Tokens of all samples together; what was shown again after a restart counts again."""
-        return sum(len(turn.context_ids) + len(turn.completion_ids) for turn in self.turns)
+        return sum(turn.num_tokens for turn in self.turns)
+
+    @property
+    def longest_sample(self) -> int:
+        """Tokens of the longest sample: what training must have room for."""
+        return max(sum(turn.num_tokens for turn in turns) for turns in self.samples)

@@ -3,6 +3,7 @@
 A row group at a time, and of it only the columns asked for.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_texts(path: Path, keep: Callable[[str, int], bool]) -> Iterator[Traject
     plain = ["instance_id", "sample_index", "policy_name", "prompt"]
     columns = [*plain, _TURN_PATH + "text", _TURN_PATH + "observation"]
     with open_trajectory_file(path) as file:
-        if any(field.name == "summary" for field in file.schema_arrow.field("turns").type.value_type):
+        if _turns_have(file, "summary"):
             columns.append(_TURN_PATH + "summary")
         try:
             for index in range(file.num_row_groups):
@@ -83,6 +84,10 @@ def read_texts(path: Path, keep: Callable[[str, int], bool]) -> Iterator[Traject
                         yield TrajectoryTexts(**row, turns=turns)
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             raise broken_file(path, error) from error
+
+
+def _turns_have(file: Any, name: str) -> bool:
+    return any(field.name == name for field in file.schema_arrow.field("turns").type.value_type)
 
 
 def _check_type(path: Path, schema: Any, name: str, expected: type) -> None:
@@ -104,16 +109,19 @@ def _plain_rows(path: Path, batch: Any) -> list[dict[str, Any]]:
 
 def _computed_scalars(path: Path, file: Any, stored: Sequence[str], computed: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The same for a file that lacks some derived columns: reads each turn's texts and the lengths of its token lists."""
-    leaves = [_TURN_PATH + name for name in ("text", "action")]
+    leaves = [_TURN_PATH + name for name in ("text", "action", "restart") if _turns_have(file, name)]
     ids = [f"{_TURN_PATH}{name}.list.element" for name in ("context_ids", "completion_ids")]
     for index in range(file.num_row_groups):
         rows = _plain_rows(path, file.read_row_group(index, columns=list(stored)))
         nested = file.read_row_group(index, columns=[*leaves, *ids])["turns"].combine_chunks()
         turns = nested.flatten()
         ends = np.cumsum(_lengths(nested))
-        sums = {name: _sums(_COUNTS_PER_TURN[name](turns), ends) for name in computed}
+        counts = {
+            name: _longest_samples(turns, ends) if name == "longest_sample" else _sums(_COUNTS_PER_TURN[name](turns), ends)
+            for name in computed
+        }
         for place, row in enumerate(rows):
-            yield row | {name: int(sums[name][place]) for name in computed}
+            yield row | {name: int(counts[name][place]) for name in computed}
 
 
 def _history_reads(turns: Any) -> Any:
@@ -122,6 +130,22 @@ def _history_reads(turns: Any) -> Any:
 
 def _lengths(lists: Any) -> Any:
     return lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _num_tokens(turns: Any) -> Any:
+    return _lengths(turns.field("context_ids")) + _lengths(turns.field("completion_ids"))
+
+
+def _longest_samples(turns: Any, ends: Any) -> list[int]:
+    """As Trajectory.longest_sample, of consecutive trajectories that end before `ends`."""
+    tokens = _num_tokens(turns)
+    flagged = turns.type.get_field_index("restart") >= 0
+    restarts = np.flatnonzero(_numbers(turns.field("restart"))) if flagged else np.zeros(0, np.int64)
+    longest = []
+    for first, end in itertools.pairwise([0, *ends.tolist()]):
+        inside = restarts[(restarts > first) & (restarts < end)]
+        longest.append(max(int(part.sum()) for part in np.split(tokens[first:end], inside - first)))
+    return longest
 
 
 def _numbers(flags: Any) -> Any:
@@ -136,9 +160,9 @@ def _sums(values: Any, ends: Any) -> Any:
 
 _COUNTS_PER_TURN: dict[str, Callable[[Any], Any]] = {
     "num_turns": lambda turns: np.ones(len(turns), np.int64),
-    "num_tokens": lambda turns: _lengths(turns.field("context_ids")) + _lengths(turns.field("completion_ids")),
+    "num_tokens": _num_tokens,
     "num_missed_calls": lambda turns: _numbers(pc.equal(turns.field("action"), "")),
     "num_repeated_calls": lambda turns: _numbers(pc.match_substring_regex(turns.field("text"), _CALLS_AGAIN)),
     "num_history_reads": _history_reads,
 }
-"""For every derived column, what each turn adds to it."""
+"""For every derived column that is a sum, what each turn adds to it."""

@@ -49,10 +49,11 @@ _COLUMNS: dict[str, Any] = {
     "seconds": pa.float64(),
     "turns": pa.list_(_TURN),
 }
-_COUNTS = ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls", "num_history_reads")
+_COUNTS = ("num_turns", "num_tokens", "num_missed_calls", "num_repeated_calls", "num_history_reads", "longest_sample")
 DERIVED = {name: pa.int64() for name in _COUNTS}
 """Columns that follow from the turns; summaries of the history are no turns, but their tokens count. A missed call is a turn
-without a tool call, a repeated call one with several, a history read one that tries to look at the repository's history."""
+without a tool call, a repeated call one with several, a history read one that tries to look at the repository's history.
+`longest_sample` counts tokens."""
 _CALL_OPENS = re.compile(r"<function=[ \t\r\n\f]*[A-Za-z_]")
 
 
@@ -117,11 +118,11 @@ def broken_file(path: Path, error: Exception) -> TrajectoryFileError:
     return TrajectoryFileError(f"cannot read trajectories from {path}: {' '.join(str(error).split())[:200]}")
 
 
-def derived_counts(num_tokens: int, texts: Sequence[str], actions: Sequence[str]) -> dict[str, int]:
+def derived_counts(num_tokens: int, longest_sample: int, texts: Sequence[str], actions: Sequence[str]) -> dict[str, int]:
     r"""The `DERIVED` columns of one trajectory, from the texts and actions of its acting turns.
 
-    >>> derived_counts(7, ["look", "<function=submit>\n</function>"], ["", "<function=submit>\n</function>"])
-    {'num_turns': 2, 'num_tokens': 7, 'num_missed_calls': 1, 'num_repeated_calls': 0, 'num_history_reads': 0}
+    >>> derived_counts(7, 5, ["look", "<function=submit>\n</function>"], ["", "<function=submit>\n</function>"])
+    {'num_turns': 2, 'num_tokens': 7, 'num_missed_calls': 1, 'num_repeated_calls': 0, 'num_history_reads': 0, 'longest_sample': 5}
     """
     return {
         "num_turns": len(actions),
@@ -129,6 +130,7 @@ def derived_counts(num_tokens: int, texts: Sequence[str], actions: Sequence[str]
         "num_missed_calls": sum(not action for action in actions),
         "num_repeated_calls": sum(_calls_again(text) for text in texts),
         "num_history_reads": num_history_reads(actions),
+        "longest_sample": longest_sample,
     }
 
 
@@ -171,6 +173,7 @@ def _table(scored: Sequence[tuple[Trajectory, Mapping[str, Scalar]]], schema: An
     counts = [
         derived_counts(
             one.num_tokens,
+            one.longest_sample,
             [turn.text for turn in one.turns if not turn.summary],
             [turn.action for turn in one.turns if not turn.summary],
         )

@@ -18,6 +18,7 @@ class TrajectoryFilterError(ValueError):
 class TrajectoryFacts:
     """What is known of a stored trajectory without decoding its turns.
 
+    `longest_sample` are the tokens of its longest training sample: all of them, unless the history was rewritten.
     `task_mean` is the mean reward of the task's attempts, NaN when there are no statistics or they are in conflict.
     `num_history_reads` counts tool calls that try to read the version history. The last two are read from the turns, and only
     where a filter needs them: answered calls of lsp_tool, and the judge's word on their use ("" before it was asked).
@@ -30,6 +31,7 @@ class TrajectoryFacts:
     stop_reason: StopReason
     num_turns: int
     num_tokens: int
+    longest_sample: int
     num_missed_calls: int
     num_repeated_calls: int
     num_history_reads: int
@@ -95,8 +97,8 @@ def one_call_per_turn(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
 
 
 def within_tokens(facts: TrajectoryFacts, limits: FilterLimits) -> bool:
-    """Short enough to train on (SWE-Master: fewer than 81,920 tokens)."""
-    return facts.num_tokens < limits.tokens_below
+    """Every training sample is short enough (SWE-Master: fewer than 81,920 tokens)."""
+    return facts.longest_sample < limits.tokens_below
 
 
 def within_turns(facts: TrajectoryFacts, limits: FilterLimits) -> bool:

@@ -1,5 +1,6 @@
 """Reading parts of stored trajectories: new files, files without the derived columns, and broken ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def store(path: Path) -> list[dict[str, Any]]:
         (trajectory(2, turn(4, 2, f"{CALL} and then {CALL}", CALL.replace("ls", "git log"))), {"resolved": True}),
     ]
     write_trajectories(path, rows)
-    numbers = [(2, 11, 1, 0, 0), (0, 0, 0, 0, 0), (1, 6, 0, 1, 1)]
+    numbers = [(2, 11, 1, 0, 0, 11), (0, 0, 0, 0, 0, 0), (1, 6, 0, 1, 1, 6)]
     return [
         {"instance_id": f"task-{index}", "sample_index": index, "resolved": index != 1, **dict(zip(DERIVED, row, strict=True))}
         for index, row in enumerate(numbers)
@@ -71,6 +72,25 @@ def test_an_older_file_gives_the_same_scalars_and_trajectories(tmp_path: Path) -
         (0, {"resolved": False}),
         (6, {"resolved": True}),
     ]
+
+
+def test_the_longest_sample_of_rewritten_episodes(tmp_path: Path) -> None:
+    """Samples end before restarts: 8 and 10 tokens, nothing, 4 + 4 and 10 (a first turn restarts nothing)."""
+    path = tmp_path / "t.parquet"
+    again = replace(turn(7, 3, "x", CALL), restart=True)
+    rewritten = trajectory(0, turn(5, 3, "x", CALL), again)
+    other = trajectory(1, replace(turn(2, 2, "x", CALL), restart=True), turn(3, 1, "x", CALL), replace(again, train=False))
+    write_trajectories(path, [(rewritten, {}), (trajectory(2), {}), (other, {})])
+    wanted = [
+        {"num_tokens": 18, "longest_sample": 10},
+        {"num_tokens": 0, "longest_sample": 0},
+        {"num_tokens": 18, "longest_sample": 10},
+    ]
+    columns: dict[str, type] = {"num_tokens": int, "longest_sample": int}
+    assert list(read_scalars(path, columns)) == wanted
+    without(path, "longest_sample")
+    assert list(read_scalars(path, columns)) == wanted
+    assert [one.longest_sample for one, _ in read_trajectories(path)] == [10, 0, 10]
 
 
 def test_derived_columns_do_not_come_back_as_extra_ones(tmp_path: Path) -> None:
@@ -147,7 +167,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_a_second_call_counts_only_after_a_finished_first() -> None:
     texts = [CALL, f"I write <function=x> then {CALL}", f"{CALL}\n{CALL}", f"{CALL} <function=", "</function>" * 20_000]
-    assert derived_counts(0, texts, [CALL] * 5)["num_repeated_calls"] == 1
+    assert derived_counts(0, 0, texts, [CALL] * 5)["num_repeated_calls"] == 1
 
 
 PIECES = st.sampled_from(["</function>", "<function=", "x", " ", "\n", "1", "\u2003", "submit", "</", "<function=\n"])

@@ -193,7 +193,8 @@ def test_summaries_are_no_turns_of_the_counts_and_no_texts(tmp_path: Path) -> No
     write_trajectories(path, [(written, {})])
     ((read, _),) = read_trajectories(path)
     assert_same(read, written)
-    (row,) = read_scalars(path, {"num_turns": int, "num_missed_calls": int, "num_tokens": int})
-    assert row == {"num_turns": 2, "num_missed_calls": 0, "num_tokens": 19}
+    counted = {"num_turns": int, "num_missed_calls": int, "num_tokens": int, "longest_sample": int}
+    (row,) = read_scalars(path, counted)
+    assert row == {"num_turns": 2, "num_missed_calls": 0, "num_tokens": 19, "longest_sample": 10}
     (texts,) = read_texts(path, lambda *_: True)
     assert [one.text for one in texts.turns] == ["x", "x"]

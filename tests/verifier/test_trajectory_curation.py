@@ -22,7 +22,7 @@ FILTERS = select_filters(("resolved", "mixed_results", "within_tokens", "submitt
 def facts(
     task: str, index: int, tokens: int = 50, resolved: bool = True, mean: float = 0.5, stop: StopReason = StopReason.SUBMITTED
 ) -> TrajectoryFacts:
-    return TrajectoryFacts(task, index, "teacher", resolved, stop, 3, tokens, 0, 0, 0, mean)
+    return TrajectoryFacts(task, index, "teacher", resolved, stop, 3, tokens, tokens, 0, 0, 0, mean)
 
 
 def run(stream: list[TrajectoryFacts], **settings: object) -> Curation:
@@ -100,7 +100,7 @@ def test_the_stream_is_read_once_and_not_kept() -> None:
         for index in range(500):
             alive += 1
             assert alive <= 3
-            yield Tracked(f"gym-{index}", 0, "t", True, StopReason.SUBMITTED, 3, 50, 0, 0, 0, 0.5)
+            yield Tracked(f"gym-{index}", 0, "t", True, StopReason.SUBMITTED, 3, 50, 50, 0, 0, 0, 0.5)
 
     result = curate_trajectories(stream(), CurationRules(FILTERS, LIMITS), lambda _: "gym", {})
     assert len(result.train) == 500

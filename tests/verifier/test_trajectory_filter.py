@@ -17,7 +17,7 @@ from verifier.trajectory_filter import (
 )
 
 LIMITS = FilterLimits(mean_low=1e-7, mean_high=0.9999999, tokens_below=81_920, max_turns=100)
-GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 0, 0, 0, 0.5, 2, "yes")
+GOOD = TrajectoryFacts("a", 0, "teacher", True, StopReason.SUBMITTED, 30, 30_000, 30_000, 0, 0, 0, 0.5, 2, "yes")
 
 CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
     "resolved": [({"resolved": True}, True), ({"resolved": False}, False)],
@@ -42,7 +42,10 @@ CASES: dict[str, list[tuple[dict[str, Any], bool]]] = {
     ],
     "no_missed_calls": [({"num_missed_calls": 0}, True), ({"num_missed_calls": 1}, False)],
     "one_call_per_turn": [({"num_repeated_calls": 0}, True), ({"num_repeated_calls": 2}, False)],
-    "within_tokens": [({"num_tokens": 81_919}, True), ({"num_tokens": 81_920}, False)],
+    "within_tokens": [
+        ({"num_tokens": 90_000, "longest_sample": 81_919}, True),
+        ({"num_tokens": 90_000, "longest_sample": 81_920}, False),
+    ],
     "within_turns": [({"num_turns": 100}, True), ({"num_turns": 101}, False)],
     "no_history_reads": [({"num_history_reads": 0}, True), ({"num_history_reads": 1}, False)],
     "lsp_calls": [({"num_lsp_successes": 2}, True), ({"num_lsp_successes": 1}, False)],
