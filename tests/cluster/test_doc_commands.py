@@ -1,4 +1,4 @@
-"""What the documents tell people to type: it parses, what it names exists, and the tutorial runs from its first line to its last."""
+"""What the documents tell people to type: it parses, what it names exists, and the tutorial runs from start to end."""
 
 import importlib.util
 import os
