@@ -1,5 +1,6 @@
 """The engine, its mailbox and its admission gate in one Ray actor."""
 
+from actors.busy_clock import BusyClock
 from actors.engine_mailbox import Answer, EngineRequest, Mailbox
 from actors.engines.vllm_engine import VLLMEngine
 from actors.kv_admission import AdmissionGate, KVAdmission
@@ -13,6 +14,7 @@ class EngineActor(VLLMEngine):
     def __init__(self) -> None:
         super().__init__()
         self._mailbox = Mailbox(self._serve)
+        self._busy = BusyClock()
         self._gate = AdmissionGate(KVAdmission(limit=1, ceiling=1))
 
     async def start(self, model_dir: str, engine: EngineConfig, dtype: str, stale: bool = False, sleeps: bool = False) -> float:
@@ -31,7 +33,8 @@ class EngineActor(VLLMEngine):
         self._mailbox.cancel(request_id)
 
     async def stats(self) -> dict[str, float]:
-        """See VLLMEngine.stats; also `admission_limit`, `admission_cuts`, `admitted` and `admission_waiting` requests."""
+        """See VLLMEngine.stats; also `admission_limit`, `admission_cuts`, `admitted` and `admission_waiting` requests, and the
+        sums of `BusyClock`."""
         gate = self._gate
         return {
             **await super().stats(),
@@ -39,10 +42,15 @@ class EngineActor(VLLMEngine):
             "admission_cuts": gate.admission.cuts,
             "admitted": gate.running,
             "admission_waiting": gate.waiting,
+            "busy_s": self._busy.busy_s,
+            "request_s": self._busy.request_s,
+            "waiting_s": self._busy.waiting_s,
         }
 
     async def _serve(self, request: EngineRequest) -> Completion:
-        async with self._gate.admitted(request.session_id):
-            return await self.generate(
-                request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed
-            )
+        with self._busy.request() as let_in:
+            async with self._gate.admitted(request.session_id):
+                let_in()
+                return await self.generate(
+                    request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed
+                )

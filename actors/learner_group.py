@@ -21,6 +21,7 @@ from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from trainers.batch_planning import plan_micro_batches
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
+from trainers.training_speed import LearnerFacts
 
 START_S = 300.0
 CLOSE_S = 20.0
@@ -181,6 +182,12 @@ class LearnerGroup:
     async def reference_logprobs(self, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """As `token_logprobs`, under the weights that the training began with; every rank then holds a frozen copy of them."""
         return await self._logprobs("reference_logprobs", samples)
+
+    async def facts(self) -> LearnerFacts:
+        """Of rank 0."""
+        self._require_open("facts")
+        facts: LearnerFacts = (await self._all("call", [("facts",)], START_S, self.ranks[:1]))[0]
+        return facts
 
     async def _logprobs(self, method: str, samples: Sequence[TrainSample]) -> list[npt.NDArray[np.float32]]:
         self._require_open(method)

@@ -9,8 +9,10 @@ await workers.close()
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +135,9 @@ class RolloutWorker:
         if simulation is not None:
             simulation.know(task.problem)
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
+        asked = time.monotonic()
         async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size):
+            waited = time.monotonic() - asked
             group = await play_group(
                 task,
                 group_size=group_size,
@@ -153,7 +157,8 @@ class RolloutWorker:
             )
         if pool.engine_is_down and not group.members:
             raise SandboxUnavailableError(f"the sandbox engine of this node is away; {task.instance_id} was not played")
-        return group
+        members = (replace(member, seconds=member.seconds.after_waiting(waited)) for member in group.members)
+        return replace(group, members=tuple(members))
 
     async def cut_group(self, instance_id: str, seed: int) -> None:
         """Let a group that is played here end with the members it has."""
@@ -183,6 +188,12 @@ class RolloutWorker:
         counts = {name: getattr(self._pool, name) for name in ("started", "lost", "active", "warm_hits", "swept")}
         simulated = {} if self._simulation is None else self._simulation.figures()
         return {**counts, "graded": cache.num_graded, "shared": cache.num_shared, **simulated}
+
+    async def seconds(self) -> dict[str, list[int]]:
+        """Bins of envpool.seconds_histogram since the beginning: sandboxes' `start`, commands (`exec`), gradings (`eval`)."""
+        if self._pool is None:
+            return {}
+        return {"start": self._pool.start_s.counts, "exec": self._pool.exec_s.counts, "eval": self._cache.seconds.counts}
 
     async def is_started(self) -> bool:
         """False in the fresh process that follows a dead one."""
@@ -299,6 +310,11 @@ class RolloutWorkers:
     async def stats(self) -> list[dict[str, float]]:
         """Each worker's `stats`."""
         answers = asyncio.gather(*(arrives(handle.stats.remote()) for handle in self.handles))
+        return list(await asyncio.wait_for(answers, PING_S))
+
+    async def seconds(self) -> list[dict[str, list[int]]]:
+        """Each worker's `seconds`."""
+        answers = asyncio.gather(*(arrives(handle.seconds.remote()) for handle in self.handles))
         return list(await asyncio.wait_for(answers, PING_S))
 
     async def close(self) -> None:

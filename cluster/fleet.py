@@ -1,6 +1,8 @@
 """The actors of a run, started when first needed and shared by all stages: engines, rollout workers, learner."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,11 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayError
+
 from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
 from actors.logprob_gap import check_sync
 from actors.rollout_workers import RolloutWorkers
 from cluster.calibration_file import read_calibration
+from cluster.fleet_figures import FleetCounters
 from cluster.placement import COLOCATED, plan_placement
 from cluster.ray_session import placed_groups, ray_session
 from cluster.run_folder import RunFolder
@@ -21,7 +26,7 @@ from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.run_config import RunConfig
 from configs.simulation_check import uses_world_model
 from envpool.chat_format import ChatFormat, load_chat_format
-from envpool.policy import IntArray, Message
+from envpool.policy import IntArray, Message, PolicyError
 from envpool.problem import Problem
 from envpool.task import Task
 from trainers.model_paths import resolve_model_path
@@ -32,6 +37,8 @@ from verifier.reward import Group
 
 MEANS = ("audit_share", "audit_mean_residual")
 """Figures of several workers that are averaged and not added up."""
+
+logger = logging.getLogger(__name__)
 
 
 class Fleet:
@@ -99,6 +106,21 @@ class Fleet:
         names = {name for row in rows for name in row if name.startswith(("world_", "reward_", "audit_"))}
         sums = {name: sum(row.get(name, 0.0) for row in rows) for name in sorted(names)}
         return {name: value / len(rows) if name in MEANS else value for name, value in sums.items()}
+
+    async def counters(self) -> FleetCounters:
+        """Running counts of the engines and rollout workers that are there; without those that do not answer."""
+        engines: list[dict[str, float]] = []
+        workers: list[dict[str, float]] = []
+        seconds: list[dict[str, list[int]]] = []
+        try:
+            if "engines" in self._starting:
+                engines = await (await self._once("engines", self._start_engines)).stats()
+            if "workers" in self._starting:
+                crew: RolloutWorkers = await self._once("workers", self._start_workers)
+                workers, seconds = await asyncio.gather(crew.stats(), crew.seconds())
+        except (PolicyError, RayError, TimeoutError) as error:
+            logger.warning("no figures of engines and sandboxes for this step: %s", error)
+        return FleetCounters(time.monotonic(), engines, workers, seconds)
 
     async def cut(self, task: Task, seed: int) -> None:
         """Let a group that is being played end with the members it has."""

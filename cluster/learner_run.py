@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from actors.learner_group import planned_tokens
+from cluster.fleet_figures import FleetCounters, fleet_metrics, gpus_of, idle_metrics
 from cluster.metric_sinks import read_metrics
 from cluster.stage import StageContext
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from trainers.checkpoint import best_checkpoint, keep_best_and_last, keep_last, latest_checkpoint, record_score, step_folder
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
+from trainers.training_speed import speed_metrics, training_flops
 
 CHECKPOINTS_KEPT = 2
 
@@ -28,6 +31,8 @@ class TrainingRun:
         self._unscored: set[int] = set()
         self._recent: list[TrainSample] = []
         self._sync_metrics: dict[str, float] = {}
+        self._counters = FleetCounters()
+        self._computed_s = 0.0
         self._progress = context.progress.stage(stage, num_steps)
         self._progress.advance(start_step)
 
@@ -56,25 +61,56 @@ class TrainingRun:
         self._recent = samples
         await self._context.fleet.rest_engines()
         metrics: dict[str, float] = await self._learner.train_step(samples, loss)
-        return {**metrics, "time/train_s": time.monotonic() - started}
+        seconds = time.monotonic() - started
+        self._computed_s += seconds
+        return {**metrics, **await self._speed([planned_tokens(sample, loss) for sample in samples], seconds)}
+
+    async def _speed(self, lengths: list[int], seconds: float) -> dict[str, float]:
+        """Of a step over sequences of these lengths, by the learner's size and device; nothing when nothing was computed."""
+        if not any(lengths):
+            return {}
+        facts = await self._learner.facts()
+        flops, num_ranks = training_flops(facts.size, lengths), len(self._learner.ranks)
+        speed = speed_metrics(flops, float(sum(lengths)), seconds, num_ranks, facts.device)
+        return {**speed, "perf/peak_memory_gib": facts.peak_memory_gib}
 
     async def token_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """Of every token under the learner's present weights."""
         await self._context.fleet.rest_engines()
-        logprobs: list[npt.NDArray[np.float32]] = await self._learner.token_logprobs(samples)
-        return logprobs
+        return await self._logprobs(self._learner.token_logprobs, samples)
 
     async def reference_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """Of every token under the weights that the stage began with."""
         await self._context.fleet.rest_engines()
-        logprobs: list[npt.NDArray[np.float32]] = await self._learner.reference_logprobs(samples)
+        return await self._logprobs(self._learner.reference_logprobs, samples)
+
+    async def _logprobs(self, compute: Any, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
+        started = time.monotonic()
+        logprobs: list[npt.NDArray[np.float32]] = await compute(samples)
+        self._computed_s += time.monotonic() - started
         return logprobs
 
     async def sync_weights(self, version: int) -> float:
         """Give the engines the learner's weights; returns the seconds it took. Their log-probs are compared on a few of the
         samples last trained on (engine.sync_check)."""
-        seconds, self._sync_metrics = await self._context.fleet.serve_learner(self._learner, version, self._recent)
+        seconds, gap = await self._context.fleet.serve_learner(self._learner, version, self._recent)
+        self._sync_metrics = gap | await self._since_last_sync()
         return seconds
+
+    async def _since_last_sync(self) -> dict[str, float]:
+        """What engines, sandboxes and the learner did since the weights were handed over before; nothing the first time."""
+        before, self._counters = self._counters, await self._context.fleet.counters()
+        computed_s, self._computed_s = self._computed_s, 0.0
+        if not before.time_s:
+            return {}
+        metrics = fleet_metrics(before, self._counters)
+        wall_s = self._counters.time_s - before.time_s
+        return metrics | idle_metrics(metrics.get("perf/engine_idle"), computed_s, wall_s, gpus_of(self._context.config))
+
+    @property
+    def engine_queue_share(self) -> float:
+        """Of the seconds of the engines' requests since the last hand-over: waiting to be let in."""
+        return self._sync_metrics.get("engine/queue_share", 0.0)
 
     async def serve_weights(self) -> None:
         """Before the first rollouts: the engines hold what the learner holds."""

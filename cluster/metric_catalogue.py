@@ -68,16 +68,21 @@ class Metric:
 
 
 @cache
+def sections() -> tuple[tuple[str, tuple[Metric, ...]], ...]:
+    """(title, entries) in the order of the page. Raises ValueError for a line that is not an entry."""
+    return tuple((title, tuple(map(_entry, lines.strip().splitlines()))) for title, lines in TABLES)
+
+
 def catalogue() -> tuple[Metric, ...]:
-    """All entries, in the order of the page. Raises ValueError for a line that is not one."""
-    metrics = []
-    for _, lines in TABLES:
-        for line in lines.strip().splitlines():
-            cells = [cell.strip() for cell in line.split("|")]
-            if len(cells) != 4 or cells[2] not in BETTER:
-                raise ValueError(f"not a metric (name | unit | + or - or nothing | meaning): {line}")
-            metrics.append(Metric(cells[0], cells[1], cells[3], BETTER[cells[2]]))
-    return tuple(metrics)
+    """All entries."""
+    return tuple(metric for _, metrics in sections() for metric in metrics)
+
+
+def _entry(line: str) -> Metric:
+    cells = [cell.strip() for cell in line.split("|")]
+    if len(cells) != 4 or cells[2] not in BETTER:
+        raise ValueError(f"not a metric (name | unit | + or - or nothing | meaning): {line}")
+    return Metric(cells[0], cells[1], cells[3], BETTER[cells[2]])
 
 
 @cache
@@ -102,9 +107,8 @@ def prometheus_name(name: str) -> str:
 
 def metrics_page() -> str:
     """docs/metrics.md."""
-    parts, rest = [HEAD], iter(catalogue())
-    for title, lines in TABLES:
-        rows = [next(rest) for _ in lines.strip().splitlines()]
+    parts = [HEAD]
+    for title, rows in sections():
         parts.append(f"\n## {title}\n\n| name | unit | better | meaning |\n|---|---|---|---|\n")
         parts += [f"| `{row.name}` | {row.unit} | {row.better} | {row.meaning} |\n" for row in rows]
     return "".join(parts)

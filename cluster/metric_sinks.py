@@ -30,7 +30,8 @@ class JSONLSink:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        row = {"stage": stage, "step": step, "time": round(time.time(), 3), **metrics}
+        head = {"stage": stage, "step": step, "time": round(time.time(), 3)}
+        row = head | metrics | head  # the learner's own `step` counts updates, of which a step of the loop may take several
         self._file.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
     def close(self) -> None:

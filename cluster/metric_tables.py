@@ -42,7 +42,7 @@ window/waiting | groups | | Finished groups that wait for a step.
 
 LEARNER = """
 loss | loss | - | The step's loss: nats per token for SFT, the policy loss for GRPO (there its size says little).
-step | steps | | Optimizer steps done.
+step | steps | | The row's step, counted from 1.
 lr | 1 | | Learning rate of the step.
 grad_norm | 1 | | Gradient norm before clipping.
 tokens | tokens | | Tokens of all samples of the step.
@@ -130,7 +130,6 @@ sandbox/active | leases | | Leases now.
 sandbox/swept | sandboxes | - | Leftovers removed since the last step.
 sandbox/graded | patches | | Patches graded since the last step.
 sandbox/shared | patches | | Grades since the last step that another episode's equal patch had paid for.
-world/<figure> | count | | Calls, tokens and audits of the world model so far (docs/swe_world.md).
 """
 
 EVALUATION = """

@@ -9,9 +9,11 @@ import numpy as np
 
 from cluster.funnel_chart import funnel_chart
 from cluster.metric_sinks import read_metrics
+from cluster.stacked_chart import stacked_bars
 from cluster.svg_charts import Series, bar_chart, line_chart
 from cluster.viewer.task_lookup import task_list
 from envpool.funnel import funnel_from_dict
+from trainers.step_seconds import LABELS
 
 Records = Mapping[str, dict[str, Any]]
 EVALUATIONS = (("eval-base", "Base"), ("eval-sft", "SFT"), ("eval-grpo", "GRPO"))
@@ -95,18 +97,21 @@ def grpo_figures(root: Path) -> list[str]:
         ("GRPO: engine against learner", {"mean gap": "logprob_gap", "largest": "logprob_gap_max"}, "|log-prob gap|", None),
         ("GRPO: clipped tokens", {"low": "clip_fraction_low", "high": "clip_fraction_high"}, "share", None),
         ("GRPO: gradient norm", {"norm": "grad_norm"}, "norm", None),
-        (
-            "GRPO: seconds per step",
-            {"rollouts": "time/rollout_wait_s", "training": "time/train_s", "weights": "time/sync_s"},
-            "s",
-            None,
-        ),
+        ("GRPO: idle", {"engines": "perf/engine_idle", "learner": "perf/learner_idle"}, "share of the step", (0, 1)),
     )
-    return [
+    charts = [
         line_chart(title, {name: curve(rows, key) for name, key in keys.items() if has(rows, key)}, STEP, unit, limits)
         for title, keys, unit, limits in groups
         if any(has(rows, key) for key in keys.values())
     ]
+    return charts + seconds_figures(root)
+
+
+def seconds_figures(root: Path) -> list[str]:
+    """Where the seconds of every GRPO step went."""
+    rows = read_metrics(root, "grpo-seconds")
+    parts = {label: [row.get(f"seconds/{label}", 0.0) for row in rows] for label in LABELS}
+    return [stacked_bars("GRPO: where seconds go", [row["step"] for row in rows], parts, STEP, "s")] if rows else []
 
 
 def evaluation_figures(records: Records) -> list[str]:

@@ -1,5 +1,6 @@
 """A sandbox in the hands of one user, for as long as the lease runs."""
 
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 from envpool.sandbox import ExecResult, Sandbox
@@ -11,11 +12,12 @@ Diagnose = Callable[[SandboxLostError], Awaitable[SandboxLostError]]
 class LeasedSandbox:
     """Every call raises the same SandboxLostError once the sandbox is lost or taken back; `lost` is that error, else None.
 
-    `diagnose` may name a deeper cause of the first loss (the engine is gone, not one sandbox).
+    `diagnose` may name a deeper cause of the first loss (the engine is gone, not one sandbox). `on_command` is told the seconds
+    of every command.
     """
 
-    def __init__(self, sandbox: Sandbox, diagnose: Diagnose) -> None:
-        self._sandbox, self._diagnose = sandbox, diagnose
+    def __init__(self, sandbox: Sandbox, diagnose: Diagnose, on_command: Callable[[float], None]) -> None:
+        self._sandbox, self._diagnose, self._on_command = sandbox, diagnose, on_command
         self.lost: SandboxLostError | None = None
         self._given_back = False
 
@@ -25,10 +27,13 @@ class LeasedSandbox:
 
     async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
         self._check()
+        began = time.monotonic()
         try:
-            return await self._sandbox.run(command, timeout_s, max_output_bytes)
+            result = await self._sandbox.run(command, timeout_s, max_output_bytes)
         except SandboxLostError as error:
             raise await self._as_lost(error) from error
+        self._on_command(time.monotonic() - began)
+        return result
 
     async def read_file(self, path: str, max_bytes: int = 1_048_576) -> bytes:
         self._check()

@@ -20,6 +20,7 @@ from envpool.sandbox_errors import (
     SandboxUnavailableError,
     means_disk_full,
 )
+from envpool.seconds_histogram import SecondsHistogram
 from envpool.warm_sandboxes import WarmSandboxes
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class SandboxPool:
     Every `watch_s` seconds the backend sweeps up what was left behind; when its engine does not answer, running leases fail
     with EngineLostError and new ones wait up to `recover_s` seconds for it.
     Counters: `started` sandboxes, `lost` of them (died or outlived their lease), `active` leases now, `warm_hits` leases
-    that found a warm sandbox, `swept` leftovers, `engine_losses` times that the engine went away.
+    that found a warm sandbox, `swept` leftovers, `engine_losses` times that the engine went away. `start_s` and `exec_s` count
+    the seconds of sandbox starts and of commands in leased ones.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class SandboxPool:
         self._engine_back.set()
         self._down_because = ""
         self._closed = False
+        self.start_s, self.exec_s = SecondsHistogram(), SecondsHistogram()
         self.started = self.lost = self.active = self.warm_hits = self.swept = self.engine_losses = 0
 
     @property
@@ -118,7 +121,7 @@ class SandboxPool:
             self._watch()
             self.active += 1
             try:
-                sandbox = LeasedSandbox(await self._acquire(image, workdir), self._diagnose)
+                sandbox = LeasedSandbox(await self._acquire(image, workdir), self._diagnose, self.exec_s.add)
                 self._leases.add(sandbox)
                 expiry = asyncio.get_running_loop().create_task(self._expire(sandbox))
                 try:
@@ -166,6 +169,7 @@ class SandboxPool:
     async def _start(self, image: str, workdir: str) -> Sandbox:
         task = asyncio.ensure_future(self._backend.start(image, workdir))
         self._starting.add(task)
+        began = time.monotonic()
         try:
             sandbox = await task
         except asyncio.CancelledError:
@@ -180,6 +184,7 @@ class SandboxPool:
         finally:
             self._starting.discard(task)
         self.started += 1
+        self.start_s.add(time.monotonic() - began)
         return sandbox
 
     async def _expire(self, sandbox: LeasedSandbox) -> None:

@@ -16,6 +16,7 @@ from trainers.checkpoint import CheckpointError, clear_folder, partial_folder, p
 from trainers.deepspeed_engine import engine_settings, join_process_group, start_engine, take_step
 from trainers.engine_state import load_engine_state, ranks_of_checkpoint, save_engine_state, state_bytes
 from trainers.layer_compiling import compile_layers
+from trainers.learner_facts import learner_facts
 from trainers.loss_spec import LossSpec
 from trainers.losses import LOSSES, TokenLoss
 from trainers.low_rank_adapters import add_adapters
@@ -27,6 +28,7 @@ from trainers.sample_fitting import check_token_ids
 from trainers.sequence_parallel import make_sequence_group, use_ulysses
 from trainers.token_rows import token_rows
 from trainers.train_sample import TrainSample
+from trainers.training_speed import LearnerFacts
 from trainers.weight_buckets import WeightBuckets, as_array
 
 WHOLE_TRAJECTORY_LOSSES = ("gspo",)
@@ -185,6 +187,10 @@ class DeepSpeedLearner:
         if self._reference is None:
             self._reference = ReferenceLM(self._model_path, self.weights_dtype, self._device)
         return self._reference.token_logprobs(samples, self._config.tokens_per_micro_batch)
+
+    def facts(self) -> LearnerFacts:
+        """Model size, device and memory; not a collective."""
+        return learner_facts(self._module.lm, self._device)
 
     # ---- weights and files --------------------------------------------------------------------------------------------
 

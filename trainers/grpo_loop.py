@@ -13,10 +13,13 @@ from trainers.group_ledger import GroupLedger
 from trainers.policy_update import PolicyLearner, update_policy
 from trainers.rollout_metrics import staleness_metrics
 from trainers.rollout_window import Played, Rollouts, RolloutWindow
+from trainers.step_seconds import ROLLOUTS, StepSeconds
 from verifier.reward import Group
 
 OnStep = Callable[[int, dict[str, float], list[Group]], None]
 """Called after each optimizer step with the number of steps done, the metrics and the groups that were trained on."""
+OnSeconds = Callable[[int, dict[str, float], list[Group]], None]
+"""Called when a step is over, its checkpoint included: steps done, closed spans of trainers.step_seconds, the step's groups."""
 
 
 class GroupPlan(Protocol):
@@ -75,6 +78,7 @@ async def run_grpo(
     on_step: OnStep,
     stop: asyncio.Event,
     hook: StepHook | None = None,
+    on_seconds: OnSeconds = lambda step, spans, groups: None,
 ) -> int:
     """Train from `start_step` optimizer steps done to `config.num_steps`; the engines must hold the weights of `start_step`.
     Returns the number of steps done.
@@ -94,27 +98,30 @@ async def run_grpo(
     """
     window = RolloutWindow(config, plan.tasks, rollouts, ledger)
     hook = hook or NoHook()
-    clock = asyncio.get_running_loop()
     saved, flat, step = start_step, 0, start_step
     try:
         while step < config.num_steps and not stop.is_set() and not hook.enough():
-            began = clock.time()
-            groups, metrics = await _step_groups(config, plan, window, step, stop)
+            seconds = StepSeconds(asyncio.get_running_loop().time)
+            with seconds.span(ROLLOUTS):
+                groups, metrics = await _step_groups(config, plan, window, step, stop)
             if stop.is_set():
                 break
             flat = flat_groups_in_a_row(groups, flat)
             metrics |= staleness_metrics(groups, step, config.max_staleness) | window.state.metrics()
-            metrics |= {"rollout/flat_in_a_row": float(flat), "time/rollout_wait_s": clock.time() - began}
-            began = clock.time()
-            metrics |= await update_policy(config, learner, groups, step - config.max_staleness)
-            metrics["time/train_s"] = clock.time() - began
+            with seconds.span("train"):
+                metrics |= await update_policy(config, learner, groups, step - config.max_staleness)
             step += 1
-            metrics["time/sync_s"] = await learner.sync_weights(step)
+            with seconds.span("sync"):
+                metrics["time/sync_s"] = await learner.sync_weights(step)
+            metrics |= {"time/rollout_wait_s": seconds.spent(ROLLOUTS), "time/train_s": seconds.spent("train")}
+            metrics["rollout/flat_in_a_row"] = float(flat)
             wanted = hook.after_step(step)
             on_step(step, metrics, groups)  # before the checkpoint: what a resumed run reads of a step must be there with it
             if wanted or step % config.checkpoint_every == 0 or step == config.num_steps:
-                await learner.save(step)
+                with seconds.span("checkpoint"):
+                    await learner.save(step)
                 saved = step
+            on_seconds(step, seconds.close(), groups)
             if 0 < config.max_flat_groups <= flat:
                 if saved < step:
                     await learner.save(step)

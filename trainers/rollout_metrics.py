@@ -8,17 +8,17 @@ import numpy.typing as npt
 from envpool.history_reads import num_history_reads
 from envpool.trajectory import StopReason
 from trainers.group_filter import has_spread
+from verifier.group_rollout import CUT
 from verifier.reward import Group
+
+OUT_OF_BUDGET = (StopReason.MAX_TURNS, StopReason.MAX_TOKENS, StopReason.CONTEXT_FULL, StopReason.DEADLINE)
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means over the graded episodes; without any, only the counts.
 
-    `reward/mean` is over episodes that train, `rollout/resolved` over all that were graded. `rollout/zero_spread` is the share
-    of groups whose rewards are all equal. `rollout/samples`: sequences per episode (above 1 where
-    its history was rewritten). `stop/<reason>` are shares of the episodes. `rollout/lost` counts episodes that
-    infrastructure broke, `rollout/masked` those that do not train. `rollout/history_reads` are commands per episode that look
-    for the fix in the repository's history (which the sandbox does not have).
+    Rewards are of episodes that train, `rollout/resolved` of all that were graded. `rollout/lost` counts episodes that
+    infrastructure broke or that were cut, `rollout/infra_failure` is the share of the former. docs/metrics.md has every name.
     """
     members = [member for group in groups for member in group.members]
     trained = [member for member in members if member.reward.train]
@@ -28,8 +28,12 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "rollout/lost": float(sum(len(group.lost) for group in groups)),
         "rollout/masked": float(len(members) - len(trained)),
     }
+    if begun := len(members) + int(metrics["rollout/lost"]):
+        broken = sum(lost.error != CUT for group in groups for lost in group.lost)
+        metrics["rollout/infra_failure"] = broken / begun
     if trained:
-        metrics["reward/mean"] = float(np.mean([member.reward.value for member in trained]))
+        rewards = [member.reward.value for member in trained]
+        metrics |= {"reward/mean": float(np.mean(rewards)), "reward/std": float(np.std(rewards))}
     if members:
         trajectories = [member.trajectory for member in members]
         written = [sum(len(turn.completion_ids) for turn in trajectory.turns) for trajectory in trajectories]
@@ -40,6 +44,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
             "rollout/samples": float(np.mean([len(trajectory.samples) for trajectory in trajectories])),
             "rollout/tokens": float(np.mean([trajectory.num_tokens for trajectory in trajectories])),
             "rollout/completion_tokens": float(np.mean(written)),
+            "rollout/truncated": float(np.mean([trajectory.stop_reason in OUT_OF_BUDGET for trajectory in trajectories])),
             "rollout/empty_patch": float(np.mean([trajectory.patch.is_empty for trajectory in trajectories])),
             "rollout/history_reads": float(np.mean([num_history_reads(turn.action for turn in t.turns) for t in trajectories])),
             "rollout/episode_s": float(np.mean([trajectory.seconds for trajectory in trajectories])),

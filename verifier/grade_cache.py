@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from envpool.patch import Patch
+from envpool.seconds_histogram import SecondsHistogram
 from verifier.deployable_context import DeployableContext
 from verifier.test_report import TestReport
 
@@ -36,6 +38,8 @@ class GradeCache:
     """Gradings that ran to the end."""
     num_shared: int = 0
     """Requests answered by a report, or a running grading, that was there already."""
+    seconds: SecondsHistogram = field(default_factory=SecondsHistogram)
+    """Of the gradings that ran to the end, their sandbox included."""
     _reports: "OrderedDict[tuple[str, str], GradedPatch]" = field(default_factory=OrderedDict)
     _flights: dict[tuple[str, str], _Flight] = field(default_factory=dict)
 
@@ -66,7 +70,9 @@ class GradeCache:
 
     async def _run(self, key: tuple[str, str], grade: Callable[[], Awaitable[GradedPatch]]) -> GradedPatch:
         try:
+            began = time.monotonic()
             graded = await grade()
+            self.seconds.add(time.monotonic() - began)
             self.num_graded += 1
             self._reports[key] = graded
             while len(self._reports) > self.max_entries:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -19,6 +20,7 @@ from envpool.sandbox_preparation import prepare_for_agent
 from envpool.task import Task
 from envpool.trajectory import Trajectory, Turn
 from envpool.transition_format import ExecutedCommand
+from verifier.episode_seconds import episode_seconds
 from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.hidden_tests import BrokenTaskError, grade_patch
 from verifier.hybrid_grading import Grader
@@ -95,6 +97,8 @@ class _Player:
     turns: dict[int, list[Turn]]
     grader: Grader | None = None
     executed: dict[int, tuple[ExecutedCommand, ...]] = field(default_factory=dict)
+    waited: dict[int, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     async def play_until(self, cut: asyncio.Event | None, sample_index: int) -> ScoredTrajectory | LostEpisode:
         """`play`, or a lost episode when `cut` is set first."""
@@ -116,6 +120,7 @@ class _Player:
         """One member of the group, played and graded, or the error that made it impossible."""
         try:
             trajectory = await self._retried(lambda: self._episode(sample_index), f"episode {sample_index}")
+            played = time.monotonic()
             graded = await self._retried(lambda: self._graded(trajectory), f"grading of episode {sample_index}")
         except (SandboxError, PolicyError) as error:
             return LostEpisode(sample_index, f"{type(error).__name__}: {error}")
@@ -128,7 +133,9 @@ class _Player:
         context = graded.context and replace(graded.context, observed=observed_run(trajectory))
         notes = (*report.notes, *report.dropped)
         executed = self.executed.get(sample_index, ())
-        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context, report.grader, notes, executed)
+        ended, queued = time.monotonic(), self.waited.get(sample_index, 0.0)
+        seconds = episode_seconds(trajectory.turns, queued, ended - played, ended - self.began)
+        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context, report.grader, notes, executed, seconds)
 
     async def _episode(self, sample_index: int) -> Trajectory:
         def on_turn(index: int, turn: Turn) -> None:
@@ -137,7 +144,9 @@ class _Player:
                 self.on_turn(sample_index, index, turn)
 
         task = self.task
+        asked = time.monotonic()
         async with self.pool.lease(task.problem.image, task.problem.workdir, group=task.instance_id) as sandbox:
+            self.waited[sample_index] = self.waited.get(sample_index, 0.0) + time.monotonic() - asked
             try:
                 async with asyncio.timeout(self.rollout.lease_s):
                     await prepare_for_agent(sandbox, task.problem.image, task.preparation, task.instance_id)

@@ -1,10 +1,11 @@
 """A trajectory's reward, and the group a baseline is computed over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from envpool.trajectory import Trajectory
 from envpool.transition_format import ExecutedCommand
 from verifier.deployable_context import DeployableContext
+from verifier.episode_seconds import EpisodeSeconds
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ScoredTrajectory:
     collected (verifier.collect_context) or the patch is empty or does not apply. `grader` names who decided (grader, rule and
     parser with versions), `grading_notes` why a run was not believed and what was left out of the patch.
     `executed` are the commands of the episode that ran code, with what they really did (verifier.collect_executions).
+    `seconds`: where its time went.
     """
 
     trajectory: Trajectory
@@ -34,6 +36,7 @@ class ScoredTrajectory:
     grader: str = ""
     grading_notes: tuple[str, ...] = ()
     executed: tuple[ExecutedCommand, ...] = ()
+    seconds: EpisodeSeconds = field(default_factory=EpisodeSeconds)
 
 
 @dataclass(frozen=True)

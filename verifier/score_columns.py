@@ -8,6 +8,7 @@ from typing import Any
 from envpool.trajectory import Trajectory
 from envpool.transition_format import ExecutedCommand, ExecutionContext
 from verifier.deployable_context import DeployableContext
+from verifier.episode_seconds import EpisodeSeconds
 from verifier.reward import Reward, ScoredTrajectory
 
 SCORE_COLUMNS: dict[str, type] = {
@@ -19,8 +20,8 @@ SCORE_COLUMNS: dict[str, type] = {
     "context": str,
 }
 """Column names and Python types; `reward_parts` and `context` are JSON, `context` is "" when there is none."""
-LATER_COLUMNS: dict[str, str] = {"grader": "", "grading_notes": "[]", "executed": "[]"}
-"""Columns that files of earlier versions lack, with what is read in their place; `grading_notes` and `executed` are JSON."""
+LATER_COLUMNS: dict[str, str] = {"grader": "", "grading_notes": "[]", "executed": "[]", "seconds_parts": "{}"}
+"""Columns that files of earlier versions lack, with what is read in their place; all but `grader` are JSON."""
 
 
 def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
         "grader": scored.grader,
         "grading_notes": json.dumps(scored.grading_notes),
         "executed": json.dumps([asdict(one) for one in scored.executed]),
+        "seconds_parts": json.dumps(asdict(scored.seconds)),
     }
 
 
@@ -52,8 +54,9 @@ def scored_from_columns(trajectory: Trajectory, columns: Mapping[str, Any]) -> S
             ExecutedCommand(ExecutionContext(**one["context"]), one["output"], one["exit_code"])
             for one in json.loads(later["executed"])
         )
+        seconds = EpisodeSeconds(**json.loads(later["seconds_parts"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"stored trajectory {trajectory.instance_id} has unreadable scores: {error}") from error
     reward = Reward(float(columns["reward"]), parts, bool(columns["train"]))
     resolved, log = bool(columns["resolved"]), str(columns["report_text"])
-    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes, executed)
+    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes, executed, seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +25,15 @@ from trainers.grpo_loop import run_grpo
 from trainers.objective_text import objective_text
 from trainers.rollout_metrics import rollout_metrics
 from trainers.step_plan import StepPlan
+from trainers.step_seconds import StepSeconds, episode_metrics, ledger_row
 from verifier.reward import Group
 
 logger = logging.getLogger(__name__)
 
 EVALUATION = "grpo-eval"
 """Name of the in-loop evaluation among the metrics."""
+SECONDS = "grpo-seconds"
+"""Name of the steps' ledgers of seconds among the metrics."""
 
 
 class TaskRollouts:
@@ -99,8 +103,14 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
         outcomes.add(step - 1, groups)
         write_shard(root / "trajectories" / "grpo", f"{step:05d}", [(group, step) for group in groups])
         learner.write(root, step, groups)
-        log(step, {**metrics, **rollout_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
+        log(step, {**metrics, **rollout_metrics(groups), **episode_metrics(groups), "reward/alpha": plan.alpha(step - 1)})
         ledger.forget_before(run.saved_step())
+
+    last = dict[str, float]()
+
+    def on_seconds(step: int, spans: dict[str, float], groups: list[Group]) -> None:
+        last.update(ledger_row(spans, groups, run.engine_queue_share))
+        context.sinks.log(SECONDS, step, last)
 
     evaluation = _evaluation(context, run)
     evaluation.after_step(run.start_step)
@@ -115,8 +125,14 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
             on_step,
             asyncio.Event(),
             evaluation,
+            on_seconds,
         )
+        waiting = StepSeconds(time.monotonic)
         await evaluation.finish()
+        if last:  # the wait belongs to the last step: its row is written again
+            waited = waiting.close()["wall"]
+            row = {**last, "seconds/evaluation": waited, "seconds/wall": last["seconds/wall"] + waited}
+            context.sinks.log(SECONDS, steps, row)
         return steps
     finally:
         await evaluation.close()

@@ -65,6 +65,14 @@ def test_a_resumed_run_overwrites_the_steps_it_repeats(tmp_path: Path) -> None:
     assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path, "sft")] == [(1, 3.0), (2, 1.5)]
 
 
+def test_the_rows_step_is_that_of_the_loop_not_of_the_learner(tmp_path: Path) -> None:
+    sink = JSONLSink(tmp_path / "metrics.jsonl")
+    for step in (1, 2):
+        sink.log("grpo", step, {"step": 2.0 * step, "loss": 1.0})
+    sink.close()
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path, "grpo")] == [(1, 1.0), (2, 1.0)]
+
+
 def test_unknown_trackers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown trackers \\['mlflow'\\]"):
         MetricSinks(RunConfig(trackers=("mlflow",)), tmp_path)

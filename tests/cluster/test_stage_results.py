@@ -129,6 +129,7 @@ def test_every_stage_has_its_figures(tmp_path: Path) -> None:
         for stage in ("sft", "grpo", "world-model")
         for step in (1, 2)
     ]
+    rows.append({"stage": "grpo-seconds", "step": 1, "seconds/train": 1.0, "seconds/wall": 1.0})
     (folder.root / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     bins = [{"mean_probability": 0.2, "resolved_share": 0.1}, {"mean_probability": 0.9, "resolved_share": 0.8}]
     scorer = {"num": 0, "calibrated": {}, "reliability": bins, "reliability_raw": bins}
@@ -138,7 +139,7 @@ def test_every_stage_has_its_figures(tmp_path: Path) -> None:
     (folder.root / "trajectories" / "rollout" / "torn.parquet").write_bytes(b"PAR1")
     write_report(folder)
     page = (folder.root / "report.html").read_text()
-    for title in ("Rollouts: turns", "SFT: loss", "GRPO: training tasks", "GRPO: seconds per step", "SWR: reliability"):
+    for title in ("Rollouts: turns", "SFT: loss", "GRPO: training tasks", "GRPO: where seconds go", "SWR: reliability"):
         assert f">{title}</text>" in page
     assert ">Test-time scaling: turns</text>" in page
     assert "torn.parquet" in page.split("What could not be read")[1]
