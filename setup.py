@@ -19,7 +19,7 @@ setup(
     package_data={
         "trainers": ["tiny_base/*"],
         "configs": ["yaml/*"],
-        "cluster": ["images/*", "kuberay/*", "viewer/static/*"],
+        "cluster": ["images/*", "kuberay/*", "grafana/*", "viewer/static/*"],
     },
     install_requires=[
         "ray[default,train]>=2.60,<3",

@@ -49,5 +49,7 @@ class KubeRayConfig:
     """host:port of a Redis for the head's fault tolerance; empty: none."""
     redis_secret: str = ""
     """Secret whose key `password` is the Redis password; empty: none."""
+    monitoring_namespace: str = ""
+    """Namespace of the Prometheus that may scrape Ray's metrics port; brings a PodMonitor for its operator. Empty: none."""
     backoff_limit: int = 2
     """Times a failed job is submitted again; each goes on from the newest checkpoint."""

@@ -12,11 +12,13 @@ DOCKER_SOCKET = "/run/swe-master/docker.sock"
 SANDBOX_TAINT = "swe-master/sandbox"
 MIRROR = "registry-mirror"
 NO_PRIVILEGES: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+METRICS = ("metrics", 8080)
+"""Where Ray's agents export; KubeRay starts them there."""
 
 
 def head_pod(config: KubeRayConfig, env: list[Object]) -> Object:
     """Head: control services and the driver's entry point; no GPU, no sandboxes."""
-    ports = [("gcs", 6379), ("dashboard", 8265), ("client", 10001), ("metrics", 8080)]
+    ports = [("gcs", 6379), ("dashboard", 8265), ("client", 10001), METRICS]
     container = _container("ray-head", config.gpu_image, cpu="4", memory="16Gi", env=env)
     container["ports"] = [{"name": name, "containerPort": port} for name, port in ports]
     return _pod(config, [container], [])
@@ -91,6 +93,7 @@ def _container(name: str, image: str, *, cpu: str, memory: str, env: list[Object
     return {
         "name": name,
         "image": image,
+        "ports": [{"name": METRICS[0], "containerPort": METRICS[1]}],
         "env": list(env),
         "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
         "securityContext": dict(NO_PRIVILEGES),

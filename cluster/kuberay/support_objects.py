@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cluster.kuberay.pod_templates import MIRROR, NO_PRIVILEGES, SANDBOX_TAINT, Object
+from cluster.kuberay.pod_templates import METRICS, MIRROR, NO_PRIVILEGES, SANDBOX_TAINT, Object
 from configs.kuberay_config import KubeRayConfig
 
 APP = {"app.kubernetes.io/name": "swe-master"}
@@ -15,6 +15,7 @@ def support_objects(config: KubeRayConfig) -> list[Object]:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": config.namespace, "labels": dict(APP)}},
         claim(config, config.runs_claim, "ReadWriteMany", config.runs_size),
         *network_policies(config),
+        *(monitoring(config) if config.monitoring_namespace else []),
         *mirror(config),
     ]
 
@@ -48,6 +49,27 @@ def network_policies(config: KubeRayConfig) -> list[Object]:
     return [
         {**kind, "metadata": _metadata(config, "swe-master-inside"), "spec": inside},
         {**kind, "metadata": _metadata(config, "swe-master-sandboxes"), "spec": sandbox},
+    ]
+
+
+def monitoring(config: KubeRayConfig) -> list[Object]:
+    """What lets a Prometheus of another namespace read every Ray pod's metrics port and nothing else, and the PodMonitor that
+    tells the Prometheus operator of them; cluster/grafana/dashboard.json shows what it reads."""
+    prometheus = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.monitoring_namespace}}}
+    spec = {
+        "podSelector": {"matchLabels": dict(APP)},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [prometheus], "ports": [{"protocol": "TCP", "port": METRICS[1]}]}],
+    }
+    from_label = {"sourceLabels": ["__meta_kubernetes_pod_label_ray_io_cluster"], "targetLabel": "ray_io_cluster"}
+    monitor = {
+        "selector": {"matchLabels": dict(APP)},
+        "podMetricsEndpoints": [{"port": METRICS[0], "relabelings": [from_label]}],
+    }
+    name = "swe-master-metrics"
+    return [
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": _metadata(config, name), "spec": spec},
+        {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": _metadata(config, name), "spec": monitor},
     ]
 
 

@@ -28,7 +28,7 @@ VARIANTS = {
     "all": [
         "kuberay.redis_address=redis:6379", "kuberay.redis_secret=redis", "kuberay.wandb_secret=wandb",
         "kuberay.registry_secret=pull", "kuberay.mirror_secret=hub", "kuberay.storage_class=fast",
-        "kuberay.gpu_node_selector=[nvidia.com/gpu.product=H100]",
+        "kuberay.gpu_node_selector=[nvidia.com/gpu.product=H100]", "kuberay.monitoring_namespace=monitoring",
     ],
 }  # fmt: skip
 Object = dict[str, Any]
@@ -98,6 +98,21 @@ def test_secrets_are_references() -> None:
         assert reference in text
 
 
+def test_prometheus_reads_the_metrics_port_and_nothing_else() -> None:
+    found = objects("all")
+    rule = found["NetworkPolicy/swe-master-metrics"]["spec"]["ingress"]
+    namespace = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert rule == [{"from": [namespace], "ports": [{"protocol": "TCP", "port": 8080}]}]
+    monitor = found["PodMonitor/swe-master-metrics"]["spec"]
+    cluster = found["RayCluster/grpo-32b-run"]["spec"]
+    for part in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = part["template"]
+        assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert ports[monitor["podMetricsEndpoints"][0]["port"]] == 8080
+    assert not [name for name in objects("dind") if "PodMonitor" in name or name.endswith("-metrics")]
+
+
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_every_variant_is_written_with_its_configuration(variant: str, tmp_path: Path) -> None:
     paths = write_manifests(config(variant), "grpo", ["a/b:1", "a/b:1", "c/d:2"], tmp_path)
@@ -114,7 +129,9 @@ def test_every_variant_is_written_with_its_configuration(variant: str, tmp_path:
 def test_kuberays_schemas_accept_every_variant(tmp_path: Path) -> None:
     written = [write_manifests(config(name), "grpo", ["a/b:1"], tmp_path / name)[:-1] for name in VARIANTS]
     done = crd_check(*(path for paths in written for path in paths))
-    assert (done.returncode, done.stdout.strip()) == (0, f"files {4 * len(VARIANTS)} documents with errors 0"), done.stderr
+    *others, last = done.stdout.strip().splitlines()
+    assert (done.returncode, last) == (0, f"files {4 * len(VARIANTS)} documents with errors 0"), done.stderr
+    assert [line for line in others if not line.endswith("monitoring.coreos.com/v1/PodMonitor [unknown kind]")] == []
 
 
 def crd_check(*paths: Path) -> subprocess.CompletedProcess[str]:
