@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from envpool.lsp_symbols import Symbol
+
 Diagnostics = Literal["pull", "publish", "tsserver"]
 
 
@@ -54,6 +56,11 @@ class LanguageServer:
     def prepared_files(self, files: Sequence[str], root: str) -> dict[str, bytes]:
         """What its scratch folder holds before it starts, from the project's files (relative) and root (absolute)."""
         return {}
+
+    def enclosing_in_text(self, text: str, line: int) -> Symbol | None:
+        """The function or class around a line (from 1) where the text alone tells it for certain, so that the file need not be
+        opened; None: ask the server."""
+        return None
 
     def reads(self, path: str) -> bool:
         """Whether a file is source of this language.

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,10 +142,9 @@ class Asking:
         lines = self.lines(place.path)
         if not lines:
             return f"{self.name(place.path)}, line {place.line}"
-        try:
-            symbol = enclosing(await self.symbols(place.path), place.line)
-        except LspRequestError:
-            symbol = None
+        symbol = self.session.server.enclosing_in_text("\n".join(lines), place.line)
+        with suppress(LspRequestError):
+            symbol = symbol or enclosing(await self.symbols(place.path), place.line)
         first, last = source_lines(lines, symbol, place.line)
         what = f" in {symbol.kind} {symbol.name}" if symbol is not None else ""
         numbered = "\n".join(f"{number:>6} {lines[number - 1]}" for number in range(first, last + 1))

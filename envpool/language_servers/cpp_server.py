@@ -10,7 +10,9 @@ from pathlib import Path
 
 import orjson
 
+from envpool.cpp_outline import enclosing_in_text
 from envpool.language_server import Diagnostics, LanguageServer, Launch
+from envpool.lsp_symbols import Symbol
 
 DATABASES = ("compile_commands.json", "build/compile_commands.json", "compile_flags.txt")
 MAX_INCLUDE_FOLDERS = 64
@@ -50,6 +52,9 @@ class CppServer(LanguageServer):
             options.append(f"--compile-commands-dir={scratch}")
         binary = Path(found).resolve()
         return Launch((found, *options), (str(binary.parent), str(binary.parents[1] / "lib")))  # lib/clang: its own headers
+
+    def enclosing_in_text(self, text: str, line: int) -> Symbol | None:
+        return enclosing_in_text(text, line)  # opening a file means parsing all that it includes
 
     def prepared_files(self, files: Sequence[str], root: str) -> dict[str, bytes]:
         return {} if has_database(files) else {"compile_commands.json": compile_commands(files, root)}
