@@ -36,7 +36,13 @@ A private Ray head exports no metrics, since it opens no port: `trackers=[promet
 A tracker that fails during a run is dropped with one line; the run goes on and `metrics.jsonl` has everything.
 
 The stage `grpo-seconds` says for every GRPO step where its seconds went (`seconds/...`, group *Where a step's seconds go*),
-`grpo-eval` is the evaluation beside the training. Names without a slash are the learner's.
+`grpo-eval` is the evaluation beside the training, `eval-base`, `eval-sft` and `eval-grpo` are those of whole policies (step 0).
+Names without a slash are the learner's.
+
+The driver's time is booked in spans that do not overlap; what is left of the step is `seconds/other`, so the labels always sum
+to `seconds/wall`. While the driver waits for rollouts, many episodes run at once: that wait is divided in the proportion in which
+the episodes that the step trains on spent their own seconds (`episode/...`), and of the generating part the share
+`engine/queue_share` counts as `seconds/queue`. A wait inside vLLM's scheduler, once a request was let in, counts as generating.
 """
 
 

@@ -79,7 +79,7 @@ sync/gap_tokens | tokens | | Tokens compared.
 
 SECONDS = """
 seconds/wall | s | - | The step, from its begin to the next one's begin; the labels below sum to it.
-seconds/generate | s | | Waiting for rollouts that generate (see below).
+seconds/generate | s | | Waiting for rollouts that generate.
 seconds/tool | s | | Waiting for rollouts whose tools run.
 seconds/queue | s | - | Waiting for rollouts that wait: for a slot, a sandbox or a place in an engine.
 seconds/grade | s | | Waiting for hidden tests, their sandbox included.
@@ -160,7 +160,7 @@ TABLES: tuple[tuple[str, str], ...] = (
     ("Where a step's seconds go", SECONDS),
     ("Speed and idleness", PERFORMANCE),
     ("Sandboxes", SANDBOX),
-    ("Evaluation beside the training", EVALUATION),
+    ("Evaluation", EVALUATION),
     ("Teachers behind an endpoint", ENDPOINT),
 )
 """(title, lines) of every section of docs/metrics.md."""

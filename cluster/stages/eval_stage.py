@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 
 from cluster.episode_playing import play_tasks
+from cluster.loop_evaluation import evaluation_metrics
 from cluster.run_folder import write_atomically
 from cluster.stage import Stage, StageContext
 from cluster.stages.rollout_stage import episode_counts
@@ -22,6 +23,7 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
     await context.fleet.serve(policy)
     stage = f"eval-{policy}"
     groups = await play_tasks(context, stage, tasks, ("engine",), config.num_candidates, config.temperature)
+    context.sinks.log(stage, 0, evaluation_metrics(groups))
     played = [group for group in groups if group.members]
     per_task = {group.instance_id: [member.resolved for member in group.members] for group in played}
     record = {

@@ -1,6 +1,11 @@
 """Trackers write what they were given, need no network, and never end a run."""
 
+import contextlib
+import re
+import socket
 import struct
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -8,6 +13,7 @@ import pytest
 
 from cluster.metric_sinks import MetricSinks, read_metrics
 from cluster.trackers import TRACKERS, Say, TrackerError
+from configs.cluster_config import ClusterConfig
 from configs.run_config import RunConfig
 
 BLOCK = 32_768
@@ -112,6 +118,46 @@ def test_a_tracker_that_cannot_be_closed_loses_nothing(tmp_path: Path, monkeypat
     sinks.close()
     assert len(said) == 1
     assert "could not be closed" in said[0]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_prometheus_reads_gauges_from_rays_agent(tmp_path: Path) -> None:
+    import ray
+
+    port = free_port()
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        object_store_memory=80 << 20,
+        _node_ip_address="127.0.0.1",
+        _metrics_export_port=port,
+        log_to_driver=False,
+        _system_config={"metrics_report_interval_ms": 500, "worker_niceness": 0},
+    )
+    try:
+        joined = ClusterConfig(address="auto")
+        sinks = MetricSinks(RunConfig(trackers=("prometheus",), cluster=joined), tmp_path)
+        sinks.log("grpo", 3, {"reward/mean": 0.625, "loss": 1.5})
+        found: dict[str, float] = {}
+        deadline = time.monotonic() + 120
+        while len(found) < 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            with contextlib.suppress(OSError):
+                text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+                rows = re.findall(r'^(ray_swe_master_\w+)\{.*run="([^"]+)",stage="grpo"\} (\S+)$', text, re.MULTILINE)
+                found = {name: float(value) for name, run, value in rows if run == tmp_path.name}
+        sinks.close()
+    finally:
+        ray.shutdown()
+    assert found == {"ray_swe_master_reward_mean": 0.625, "ray_swe_master_train_loss": 1.5}
 
 
 def test_prometheus_is_refused_on_a_private_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

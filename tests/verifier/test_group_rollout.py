@@ -102,6 +102,14 @@ async def test_a_group_of_right_wrong_and_unfinished_episodes(pool: SandboxPool)
     ]
     assert cache.num_graded == 3  # three right patches are one, a wrong one, an empty one
     assert sorted(turns) == sorted((m.trajectory.sample_index, i) for m in group.members for i in range(len(m.trajectory.turns)))
+    spent = [member.seconds for member in group.members]
+    assert all(min(one.parts().values()) >= 0 for one in spent)
+    assert all(sum(one.parts().values()) == pytest.approx(one.total) for one in spent)
+    assert all(one.tool > 0 for one in spent if one is not spent[3])
+    assert max(one.queue for one in spent) > min(one.total for one in spent) / 2  # two sandboxes for five episodes
+    assert sum(cache.seconds.counts) == 3
+    assert sum(pool.start_s.counts) == pool.started
+    assert sum(pool.exec_s.counts) >= pool.started
     right = next(member for member in group.members if member.resolved)
     assert right.report_text.startswith("PASSED tests/hidden_test_calc.py::test_add")
     assert right.context is not None
