@@ -64,7 +64,10 @@ class WandbTracker:
         self._run.log({f"{stage}/{name}": value for name, value in metrics.items()} | {f"{stage}/step": step})
 
     def close(self) -> None:
+        import wandb
+
         self._run.finish()
+        wandb.teardown()  # waits for W&B's own process: `finish` alone may return before its file is whole
 
 
 class TensorBoardTracker:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import trackers
 from cluster.metric_sinks import MetricSinks, read_metrics
 from cluster.trackers import TRACKERS, Say, TrackerError
 from configs.cluster_config import ClusterConfig
@@ -71,6 +72,24 @@ def test_wandb_without_a_key_writes_offline_and_says_so(tmp_path: Path, monkeypa
     assert len(said) == 1
     assert "no WANDB_API_KEY, written offline" in said[0]
     assert "wandb sync" in said[0]
+
+
+@pytest.mark.timeout(180)
+def test_a_wandb_server_that_does_not_answer_means_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "0123456789" * 4
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(trackers, "WANDB_S", 2.0)
+    said: list[str] = []
+    sinks = MetricSinks(RunConfig(trackers=("wandb",)), tmp_path, said.append)
+    sinks.log("sft", 1, {"loss": 2.5})
+    sinks.close()
+    assert len(said) == 1
+    assert "W&B does not answer" in said[0]
+    assert key not in said[0]
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"sft/loss" in path.read_bytes()
 
 
 def test_tensorboard_files_hold_the_scalars(tmp_path: Path) -> None:
