@@ -57,10 +57,10 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-async def measure(run: Path, most: int) -> dict[str, Any]:
+async def measure(run: Path, most: int, settings: list[str]) -> dict[str, Any]:
     """Shift of the calibrated probability per attack, over at most `most` really failing patches of the newest evaluation."""
     folder = RunFolder.open(run)
-    config = load_config(folder.root / "config.yaml", [])
+    config = load_config(folder.root / "config.yaml", settings)
     name = next(name for name in ("eval-grpo", "eval-sft") if (folder.root / "trajectories" / name).exists())
     fleet, sinks = Fleet(config, folder), MetricSinks(config, folder.root)
     try:
@@ -85,13 +85,11 @@ async def measure(run: Path, most: int) -> dict[str, Any]:
         for label, attack in ATTACKS.items():
             moved, readable, asked = await probabilities(attack)
             pairs = [(a, b) for a, b in zip(plain, moved, strict=True) if a is not None and b is not None]
-            shift = bootstrap_interval([b - a for a, b in pairs])
-            table[label] = {
-                "readable": readable / asked,
-                "shift": [shift.mean, shift.low, shift.high],
-                "flipped": sum(a <= 0.5 < b for a, b in pairs) / len(pairs),
-                "num": len(pairs),
-            }
+            table[label] = {"readable": readable / asked, "num": len(pairs)}
+            if pairs:
+                shift = bootstrap_interval([b - a for a, b in pairs])
+                table[label]["shift"] = [shift.mean, shift.low, shift.high]
+                table[label]["flipped"] = sum(a <= 0.5 < b for a, b in pairs) / len(pairs)
         return {"run": folder.root.name, "patches": len(contexts), "context": "deployable", "attacks": table}
     finally:
         await fleet.close()
@@ -101,10 +99,11 @@ async def measure(run: Path, most: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("settings", nargs="*", help="key=value, as the run's stages were given")
     parser.add_argument("--patches", type=int, default=150, help="failing patches at most")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    result = asyncio.run(measure(options.run, options.patches))
+    result = asyncio.run(measure(options.run, options.patches, options.settings))
     print(json.dumps(result) if options.json else json.dumps(result, indent=1))
 
 
