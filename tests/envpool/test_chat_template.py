@@ -191,6 +191,13 @@ def test_a_template_without_tools_refuses_native_calls(tmp_path: Path) -> None:
         chat.prompt_ids([Message("user", "a")], tool_schemas(TOOLS))
 
 
+def test_a_folder_without_a_template_speaks_the_plain_layout(tmp_path: Path) -> None:
+    qwen_like().save(str(tmp_path / "tokenizer.json"))
+    messages = [Message("user", "a"), Message("assistant", "b"), Message("tool", "c")]
+    expected = ChatFormat(qwen_like(), PLAIN).prompt_ids(messages)
+    assert load_chat_format(tmp_path).prompt_ids(messages).tolist() == expected.tolist()
+
+
 def test_a_foreign_template_is_refused_with_the_place(tmp_path: Path) -> None:
     qwen_like().save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "chat_template.jinja").write_text(jinja_template(PLAIN).replace("assistant\\n'", "assistant\\n<think>\\n'"))
