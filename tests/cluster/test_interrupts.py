@@ -93,7 +93,7 @@ def test_ctrl_c_leaves_nothing_and_resume_plays_the_rest(tmp_path: Path, marked_
         (["tasks", "tasks.rows=nowhere.json"], "nowhere.json"),
         (["sft"], "needs curate first"),
         (["rollout", "--plan", "engine.tensor_parallel=4"], "engine.tensor_parallel=4 needs cluster.engine_gpus=4"),
-        (["view", "nowhere"], "nowhere is not a run folder"),
+        (["view", "nowhere"], "nowhere is not a folder"),
         (["export", "nowhere"], "nowhere is not a run folder"),
     ],
 )
