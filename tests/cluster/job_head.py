@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-UP_S = 120.0
+UP_S = 90.0
 SETTLED = "will now block forever"
 
 
@@ -37,7 +37,7 @@ class JobHead:
 def job_head(mark: str) -> Iterator[JobHead]:
     """Start a head that offers every role and knows one token; ends it with all its processes."""
     folder = Path(tempfile.mkdtemp(prefix="j", dir="/tmp"))
-    port, dashboard, client = _free_ports(3)
+    port, dashboard, client, agent = _free_ports(4)
     address = f"http://127.0.0.1:{dashboard}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
@@ -56,7 +56,11 @@ def job_head(mark: str) -> Iterator[JobHead]:
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard}",
     ]
-    command += ["--object-store-memory=100000000", '--resources={"driver": 1, "engine": 1, "learner": 1, "sandbox": 1}']
+    command += [
+        f"--dashboard-agent-listen-port={agent}",
+        "--object-store-memory=100000000",
+        '--resources={"driver": 1, "engine": 1, "learner": 1, "sandbox": 1}',
+    ]
     head = _started(command, environment, address, folder / "start.log")
     try:
         yield JobHead(address, {**environment, "RAY_API_SERVER_ADDRESS": address})
@@ -67,7 +71,7 @@ def job_head(mark: str) -> Iterator[JobHead]:
 
 def _started(command: list[str], environment: dict[str, str], address: str, log: Path) -> subprocess.Popen[bytes]:
     """On a very busy machine Ray gives up on its own parts after fixed 30 s: then once more."""
-    for tries_left in (2, 1, 0):
+    for tries_left in (1, 0):
         with log.open("wb") as output:
             head = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
