@@ -156,18 +156,21 @@ async def calibrate(context: StageContext) -> dict[str, Any]:
                 by_task.setdefault(one.instance_id, []).append((one.probability, one.resolved))
         flat = [one for of_task in by_task.values() for one in of_task]
         if not flat:
-            raise StageError(
-                f"none of {len(judged)} kept-out patches has a readable report; raise max_report_tokens or train longer"
+            context.progress.say(
+                f"world-model: none of {len(judged)} kept-out patches has a readable report, so scores stay uncalibrated "
+                "(more tasks, a longer training, or a larger world_model.max_report_tokens)"
             )
-        calibration = CALIBRATIONS[config.calibration]([one[0] for one in flat], [one[1] for one in flat])
+        method = config.calibration if flat else "none"
+        calibration = CALIBRATIONS[method]([one[0] for one in flat], [one[1] for one in flat])
         write_calibration(context.folder.hf("world-model"), calibration)
         record["calibration"] = {
-            "method": config.calibration,
+            "method": method,
             "episodes_of": source,
             "patches": len(flat),
             "unscored": len(judged) - len(flat),
         }
-        record["kept_out_quality"] = scorer_quality(list(by_task.values()), seed=seed)
+        if flat:
+            record["kept_out_quality"] = scorer_quality(list(by_task.values()), seed=seed)
         record["kept_out_reports"] = agreement
     if "transition" in config.roles:
         commands = [(one.trajectory.instance_id, executed) for one in episodes for executed in one.executed]
