@@ -1,10 +1,12 @@
 """Ray nodes emulated on one machine: actors go to nodes of their role, what does not fit is named, a lost node loses nothing."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from cluster.ray_session import ClusterError, cluster_nodes, create_placement_gr
 from cluster.run_folder import RunFolder
 from configs.cluster_config import ClusterConfig
 from configs.stage_loading import load_config
+from envpool.process_tree import descendants, live_processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 COMMAND = [str(Path(sys.executable).parent / "swe-master")]
@@ -30,6 +33,7 @@ STORE = 80 * 1024 * 1024
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[Cluster, list[object]]]:
     """A head that only drives, a node for engine and learner, two for sandboxes."""
+    before = {process.pid for process in descendants(os.getpid(), live_processes())}
     emulated = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 1, "resources": {"driver": 1}, "object_store_memory": STORE, "include_dashboard": False},
@@ -38,6 +42,10 @@ def cluster() -> Iterator[tuple[Cluster, list[object]]]:
     emulated.wait_for_nodes(timeout=120)
     yield emulated, nodes
     emulated.shutdown()
+    for process in descendants(os.getpid(), live_processes()):  # a killed node's agents outlive it
+        if process.pid not in before:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def settings(cluster: tuple[Cluster, list[object]], *more: str) -> list[str]:
