@@ -27,6 +27,8 @@ TEMP_PREFIX = "swe-ray-"
 LONGEST_TEMP_DIR = 34
 """Ray puts sockets about 60 characters below it; a socket's path ends at 107."""
 
+METRIC_PORTS = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+NO_SUCH_PORT = "65536"
 CONNECT_S = 10.0
 HEAD_TRIES = 2
 
@@ -63,7 +65,8 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
         for tries_left in range(HEAD_TRIES - 1, -1, -1):
             temp_dirs.append(_temp_dir())
             try:
-                context = _start_head(config, temp_dirs[-1])
+                with _without_metric_servers():
+                    context = _start_head(config, temp_dirs[-1])
                 break
             except Exception as error:  # Ray raises bare Exception when its fixed 30 s are over, as on a very busy machine
                 _end_head(temp_dirs[-1])
@@ -153,6 +156,19 @@ def _require_listener(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():  # not "auto"
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+
+
+@contextmanager
+def _without_metric_servers() -> Iterator[None]:
+    """While a head starts: the metric servers of its monitor and dashboard, which ask for no token, get a port that does not
+    exist; they log that and go on."""
+    added = [name for name in METRIC_PORTS if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, NO_SUCH_PORT))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
