@@ -4,8 +4,10 @@ The files are in shared memory. Nothing is loaded before the whole set is there 
 costs the transfer and never the weights that are served.
 """
 
+import itertools
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 from actors.weight_packing import Shapes, WeightBucket, WeightSyncError, bucket_shapes, check_bucket, check_shapes
@@ -19,6 +21,8 @@ class BucketInbox:
     def __init__(self) -> None:
         shared = Path("/dev/shm")
         self._folder = shared if shared.is_dir() else Path(tempfile.gettempdir())
+        self._numbers = itertools.count()
+        self._removal: threading.Thread | None = None
         self._version = -1
         self._count = 0
         self._files: dict[int, Path] = {}
@@ -44,10 +48,16 @@ class BucketInbox:
         return [self._files[index] for index in range(self._count)]
 
     def clear(self) -> None:
-        """Remove everything that arrived."""
+        """Forget everything that arrived; its files are removed beside whatever comes next (unmapping a gigabyte takes 60 ms)."""
         files, self._files, self._shapes, self._version = self._files, {}, {}, -1
-        for path in files.values():
-            path.unlink(missing_ok=True)
+        if files:
+            self._removal = threading.Thread(target=_remove, args=(list(files.values()), self._removal), name="remove weights")
+            self._removal.start()
+
+    def settle(self) -> None:
+        """Wait until what `clear` gave up is gone."""
+        if self._removal is not None:
+            self._removal.join()
 
     def sweep(self) -> None:
         """Remove the files of processes that are gone."""
@@ -56,7 +66,7 @@ class BucketInbox:
                 path.unlink(missing_ok=True)
 
     def _write(self, bucket: WeightBucket) -> Path:
-        name = f"{PREFIX}{os.getpid()}-{bucket.version}-{bucket.index}.safetensors"
+        name = f"{PREFIX}{os.getpid()}-{next(self._numbers)}.safetensors"
         path = self._folder / name
         try:
             path.write_bytes(memoryview(bucket.data))
@@ -65,3 +75,10 @@ class BucketInbox:
             size = bucket.data.nbytes >> 20
             raise WeightSyncError(f"cannot write {size} MiB of weights to {self._folder}: {error}") from error
         return path
+
+
+def _remove(paths: list[Path], earlier: threading.Thread | None) -> None:
+    if earlier is not None:
+        earlier.join()
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -4,6 +4,10 @@ vLLM's native transfers (actors.native_transfer) need NCCL or CUDA IPC. Files (i
 changing to another model of the same architecture.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from safetensors import safe_open
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
@@ -18,12 +22,25 @@ class FileReload:
         vLLM's layerwise reload is the only way to change the prepacked weights of a live CPU model.
         """
         model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]  # of the worker this is mixed into
-        initialize_layerwise_reload(model)
-        for path in paths:
-            with safe_open(path, "pt") as file:
-                model.load_weights((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
-        finalize_layerwise_reload(model, self.model_config)  # type: ignore[attr-defined]
-        refresh_tied_lm_head(model)
+        with every_core():
+            initialize_layerwise_reload(model)
+            for path in paths:
+                with safe_open(path, "pt") as file:
+                    model.load_weights((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (not a dict)
+            finalize_layerwise_reload(model, self.model_config)  # type: ignore[attr-defined]
+            refresh_tied_lm_head(model)
+
+
+@contextmanager
+def every_core() -> Iterator[None]:
+    """Copy and repack on all cores of this process: decoding, which has its own number of threads, waits meanwhile."""
+    decoding = torch.get_num_threads()
+    # vLLM's CPU worker replaces torch.set_num_threads by a function that does nothing.
+    torch._C.set_num_threads(len(os.sched_getaffinity(0)))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch._C.set_num_threads(decoding)  # type: ignore[no-untyped-call]
 
 
 def refresh_tied_lm_head(model: torch.nn.Module) -> None:

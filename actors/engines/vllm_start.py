@@ -17,6 +17,9 @@ EVERY_ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LE
 CPU_ENV = {
     "TORCHDYNAMO_DISABLE": "1",  # else the first request with log-probs compiles C++ for 19 s
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else two engines are bound to the same core
+    # Keep freed memory: otherwise every step and every load of weights pays for fresh pages again.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the executor runs inside the engine core: one process less
 }
 

@@ -75,6 +75,7 @@ def inbox() -> Iterator[BucketInbox]:
     inbox = BucketInbox()
     yield inbox
     inbox.clear()
+    inbox.settle()
 
 
 def _buckets(version: int) -> list[WeightBucket]:
@@ -88,6 +89,7 @@ def test_buckets_become_files_in_their_order_whatever_order_they_came_in(inbox: 
     files = inbox.complete(4, SHAPES)
     assert [path.read_bytes() for path in files] == [bucket.data.tobytes() for bucket in buckets]
     inbox.clear()
+    inbox.settle()
     assert not any(path.exists() for path in files)
 
 
@@ -108,6 +110,7 @@ def test_a_newer_version_starts_over(inbox: BucketInbox) -> None:
     for bucket in _buckets(5):
         inbox.add(bucket)
     assert len(inbox.complete(5, SHAPES)) == 2
+    inbox.settle()
     assert len(list(Path("/dev/shm").glob(f"swe-weights-{os.getpid()}-*"))) == 2
 
 
