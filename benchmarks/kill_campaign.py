@@ -7,9 +7,13 @@ A real run (vLLM engine, DeepSpeed learner, sandboxes, Ray) of GRPO on micro tas
 and trains; several deaths fall on one run, one after the other, each after the run has recovered from the last. A driver's death
 is followed by `--resume`. When a run ends, cluster.run_audit checks its folder. `--base` is a run folder with finished `tasks`
 and `sft` stages; without it one is made first (a few minutes). Exit code 1 when anything does not hold.
+
+Synchronous runs (`--max-staleness 0`) must also end with the weights of an undisturbed run, bit by bit. The engine decodes one
+request at a time there: which requests share a batch depends on the moment and changes the last bits of log-probs.
 """
 
 import argparse
+import hashlib
 import os
 import random
 import shutil
@@ -75,6 +79,8 @@ class Findings:
     runs: int = 0
     leftovers: int = 0
     audits: Counter[str] = field(default_factory=Counter)
+    bit_equal: int = 0
+    """Runs that ended with the weights of the undisturbed one."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -162,15 +168,42 @@ def _title(pid: int) -> str:
     return ""
 
 
+def weights_of(root: Path) -> str:
+    """Checksum of the model that GRPO exported."""
+    files = sorted((root / "hf" / "grpo").glob("*.safetensors"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest() if files else "none"
+
+
+def undisturbed_weights(base: Path, work: Path, overrides: list[str]) -> str:
+    """What the same run ends with when nothing dies."""
+    findings = Findings()
+    run = copied_run(base, work / "undisturbed", overrides)
+    try:
+        _one_run(run, [], findings, random.Random(0), 0.0)
+    finally:
+        run.end()
+    if findings.problems:
+        raise RuntimeError(findings.problems[0])
+    return weights_of(run.root)
+
+
+def copied_run(base: Path, root: Path, overrides: list[str]) -> KilledRun:
+    shutil.copytree(base, root, ignore=shutil.ignore_patterns("checkpoints", "journal", "trajectories"))
+    return KilledRun(root, overrides)
+
+
 def campaign(
     todo: list[str], base: Path, work: Path, overrides: list[str], seed: int, pause_s: float = LONGEST_PAUSE_S
 ) -> Findings:
     """One death after the other, the last of `todo` first, in as many runs as that takes."""
     findings, dice, todo = Findings(), random.Random(seed), list(todo)
+    synchronous = load_config(base / "config.yaml", overrides).grpo.max_staleness == 0
+    if synchronous:
+        overrides = [*overrides, "engine.max_num_seqs=1"]
+        undisturbed = undisturbed_weights(base, work, overrides)
     while todo:
-        root = work / f"run-{findings.runs}"
-        shutil.copytree(base, root, ignore=shutil.ignore_patterns("checkpoints", "journal", "trajectories"))
-        run = KilledRun(root, overrides)
+        run = copied_run(base, work / f"run-{findings.runs}", overrides)
+        root = run.root
         before = len(findings.problems)
         try:
             died = _one_run(run, todo, findings, dice, pause_s)
@@ -184,6 +217,10 @@ def campaign(
         findings.problems += [f"{root.name} ({', '.join(died)}): {problem}" for problem in audit.problems]
         findings.audits += audit.counts
         findings.deaths += Counter(died)
+        if synchronous and weights_of(root) == undisturbed:
+            findings.bit_equal += 1
+        elif synchronous:
+            findings.problems.append(f"{root.name} ({', '.join(died)}): other weights than the undisturbed run")
         _note(
             f"{root.name}: {len(died)} deaths survived ({', '.join(died)}); {dict(audit.counts)}; {len(audit.problems)} problems"
         )
@@ -264,6 +301,7 @@ def main() -> None:
         "deaths_survived": findings.deaths,
         "runs": findings.runs,
         "processes_left_by_dead_drivers": findings.leftovers,
+        "runs_bit_equal": findings.bit_equal,
         "audits": findings.audits,
         "median_recovery_s": {name: sorted(times)[len(times) // 2] for name, times in findings.recovery_s.items()},
         "problems": findings.problems,

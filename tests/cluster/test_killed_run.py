@@ -1,11 +1,11 @@
-"""A real run whose learner, rollout worker and driver are killed with -9: it goes on, and its records are whole."""
+"""A real run whose processes are killed with -9: it goes on, its records are whole, and its weights are what they would be."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from benchmarks.kill_campaign import campaign
+from benchmarks.kill_campaign import VICTIMS, Findings, campaign
 from cluster.run_folder import RunFolder
 from configs.stage_loading import load_config
 from envpool.image_cache import FolderImages
@@ -27,7 +27,6 @@ SETTINGS = [
     "grpo.groups_per_step=2",
     "grpo.group_size=2",
     "grpo.checkpoint_every=2",
-    "grpo.max_staleness=1",
 ]
 
 
@@ -46,9 +45,23 @@ def base_run(tmp_path: Path) -> Path:
     return folder.root
 
 
-def test_a_run_outlives_its_learner_and_its_driver(tmp_path: Path) -> None:
-    findings = campaign(["driver", "learner"], base_run(tmp_path), tmp_path / "runs", [], seed=1, pause_s=1.0)
+def test_a_synchronous_run_ends_as_if_nothing_had_died(tmp_path: Path) -> None:
+    findings = campaign(list(VICTIMS), base_run(tmp_path), tmp_path / "runs", ["grpo.max_staleness=0"], seed=1, pause_s=1.0)
+    assert findings.problems == []
+    assert findings.deaths == dict.fromkeys(VICTIMS, 1)
+    assert findings.bit_equal == findings.runs
+    check_counts(findings)
+
+
+def test_an_asynchronous_run_outlives_its_learner_and_its_driver(tmp_path: Path) -> None:
+    overrides = ["grpo.max_staleness=1"]
+    findings = campaign(["driver", "learner"], base_run(tmp_path), tmp_path / "runs", overrides, seed=1, pause_s=1.0)
     assert findings.problems == []
     assert findings.deaths == {"learner": 1, "driver": 1}
+    check_counts(findings)
+
+
+def check_counts(findings: Findings) -> None:
+    """Every group that was accepted was trained on, or is on record as lost."""
     assert findings.audits["steps"] == findings.runs * 5
     assert findings.audits["trained trajectories"] + findings.audits["lost episodes"] == findings.audits["accepted"] * 2
