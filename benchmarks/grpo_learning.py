@@ -4,8 +4,8 @@
 
 Every seed has one SFT model, and all its arms begin with it:
 
-- sync, stale2: grpo.max_staleness 0 and 2, the demo's turn budget
-- swe_master, deepswe, outcome: the reward tables with a turn budget that cuts about a fifth of the episodes at first
+- sync, stale2: grpo.max_staleness 0 and 2, SWE-Master's reward table
+- deepswe, outcome: the other reward tables, synchronous, against sync; the turn budget cuts about a fifth of the episodes at first
 
 Each arm trains and is then evaluated on the same held-out tasks, several episodes each. Runs are ordinary run folders below
 FOLDER: what is finished there is kept, what was interrupted goes on. Reported: resolved share during training (mean over seeds,
@@ -54,9 +54,6 @@ grpo:
 tts: {{num_candidates: 4}}
 runs_dir: {runs_dir}
 """
-TRUNCATING_TURNS = 4
-"""Turns of the shaping arms: view, edit, test, submit just fit; a second try does not."""
-
 
 PARTS = ("rollout_wait", "train", "sync")
 
@@ -69,13 +66,11 @@ class Arm:
     overrides: tuple[str, ...]
 
 
-SHORT = f"rollout.episode.max_turns={TRUNCATING_TURNS}"
 ARMS = (
-    Arm("sync", ("grpo.max_staleness=0",)),
+    Arm("sync", ("grpo.max_staleness=0", "verifier.reward=swe_master")),
     Arm("stale2", ("grpo.max_staleness=2",)),
-    Arm("swe_master", (SHORT, "verifier.reward=swe_master")),
-    Arm("deepswe", (SHORT, "verifier.reward=deepswe")),
-    Arm("outcome", (SHORT, "verifier.reward=outcome")),
+    Arm("deepswe", ("grpo.max_staleness=0", "verifier.reward=deepswe")),
+    Arm("outcome", ("grpo.max_staleness=0", "verifier.reward=outcome")),
 )
 
 
@@ -140,7 +135,7 @@ def arm_figures(folder: Path, arm: Arm, seeds: int) -> dict[str, Any]:
     rows = [read_metrics(folder / f"{arm.name}-{seed}", "grpo") for seed in range(seeds)]
     evaluations = [RunFolder.open(folder / f"{arm.name}-{seed}").stage_records()["eval-grpo"] for seed in range(seeds)]
     curve = np.array([[row["rollout/resolved"] for row in run] for run in rows])
-    truncated = np.array([[1.0 - row["stop/submitted"] for row in run] for run in rows])
+    truncated = np.array([[row.get("stop/max_turns", 0.0) for row in run] for run in rows])
     per_task = [list(record["per_task"].values()) for record in evaluations]
     everything = bootstrap_interval([value for values in per_task for value in values], 2000, 0)
     intervals = [bootstrap_interval(values, 2000, 0) for values in per_task]
@@ -148,8 +143,7 @@ def arm_figures(folder: Path, arm: Arm, seeds: int) -> dict[str, Any]:
         "resolved_in_training": curve.mean(axis=0).round(4).tolist(),
         "resolved_lowest": curve.min(axis=0).round(4).tolist(),
         "resolved_highest": curve.max(axis=0).round(4).tolist(),
-        "truncated_first_step": float(truncated[:, 0].mean()),
-        "truncated_last_step": float(truncated[:, -1].mean()),
+        "truncated_in_training": truncated.mean(axis=0).round(4).tolist(),
         "pass_at_1": [everything.mean, everything.low, everything.high],
         "pass_at_1_by_seed": [[one.mean, one.low, one.high] for one in intervals],
         "staleness": fmean(row["rollout/staleness"] for run in rows for row in run),
@@ -193,10 +187,10 @@ def main() -> None:
     for seed in range(options.seeds):
         run_seed(folder, rollouts, seed, options.steps, arms)
     figures = {arm.name: arm_figures(folder, arm, options.seeds) for arm in arms}
-    pairs = [("sync", "stale2"), ("deepswe", "swe_master"), ("outcome", "swe_master")]
+    pairs = [("sync", "stale2"), ("deepswe", "sync"), ("outcome", "sync")]
     differences = {f"{b} - {a}": difference(figures[a], figures[b]) for a, b in pairs if a in figures and b in figures}
     if options.svg:
-        for kind, names in (("staleness", ("sync", "stale2")), ("shaping", ("swe_master", "deepswe", "outcome"))):
+        for kind, names in (("staleness", ("sync", "stale2")), ("shaping", ("sync", "deepswe", "outcome"))):
             if set(names) <= figures.keys():
                 picture = chart(figures, names, f"GRPO on micro tasks, {options.seeds} seeds: {kind}")
                 options.svg.with_name(f"{options.svg.stem}-{kind}.svg").write_text(picture, encoding="utf-8")
