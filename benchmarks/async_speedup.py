@@ -185,7 +185,7 @@ def main() -> None:
         row["speedup"] = row["trajectories_per_hour"] / results[0]["trajectories_per_hour"]
     if options.svg:
         bars = [(f"staleness {row['max_staleness']:g}", row["trajectories_per_hour"]) for row in results]
-        title = "Trajectories per hour: real loop, scripted delays (simulated clock)"
+        title = "Scripted delays on a simulated clock"
         options.svg.write_text(standalone_svg(bar_chart(title, bars, "", "trajectories/h")), encoding="utf-8")
     if options.json:
         sys.stdout.write(orjson.dumps(results, option=orjson.OPT_INDENT_2).decode() + "\n")
