@@ -24,6 +24,7 @@ from actors.episode_slots import EpisodeSlots
 from actors.ray_calls import arrives, cause_of, make_actor
 from actors.simulation import Simulation
 from actors.worker_policies import endpoint_policy, scripted_policies
+from configs.rollout_config import RolloutConfig
 from configs.run_config import RunConfig
 from envpool.chat_format import load_chat_format
 from envpool.endpoint_policy import EndpointPolicy
@@ -111,13 +112,13 @@ class RolloutWorker:
             return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s)
 
     async def play_group(
-        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False
+        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0
     ) -> Group:
         """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
 
-        `resume`: go on where the journals of this run show that a dead process stood. While the group waits for its turn, its
-        sandboxes are started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when this
-        node's engine is away and took the whole group with it.
+        `resume`: go on where the journals of this run show that a dead process stood. `max_turns` replaces the limit of
+        `rollout.episode`, unless 0. While the group waits for its turn, its sandboxes are started ahead. Raises PolicyError for
+        a policy that is not there, and SandboxUnavailableError when this node's engine is away and took the whole group with it.
         """
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
@@ -145,7 +146,7 @@ class RolloutWorker:
                 policy_name=policy,
                 pool=pool,
                 chat=self._chat,
-                rollout=self._config.rollout,
+                rollout=_limited(self._config.rollout, max_turns),
                 verifier=self._config.verifier if simulation is None else simulation.verifier,
                 temperature=temperature,
                 seed=seed,
@@ -268,7 +269,7 @@ class RolloutWorkers:
         return signals
 
     async def play_group(
-        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False
+        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0
     ) -> Group:
         """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
         workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns.
@@ -283,7 +284,7 @@ class RolloutWorkers:
             index = await self._worker_for(task, group_size, avoid)
             self._load[index] += group_size
             try:
-                return await self._play_on(index, (task, policy, group_size, temperature, seed, resume))
+                return await self._play_on(index, (task, policy, group_size, temperature, seed, resume, max_turns))
             except RayActorError:
                 resume = True
                 self._begin_reviving(index)
@@ -373,3 +374,7 @@ class RolloutWorkers:
             except (RayError, SandboxUnavailableError, TimeoutError) as error:
                 logger.warning("rollout worker %d is not back yet: %s", index, cause_of(error))
                 await asyncio.sleep(REVIVE_PAUSE_S)
+
+
+def _limited(rollout: RolloutConfig, max_turns: int) -> RolloutConfig:
+    return replace(rollout, episode=replace(rollout.episode, max_turns=max_turns)) if max_turns else rollout

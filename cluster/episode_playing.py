@@ -18,9 +18,16 @@ def task_seed(seed: int, *words: str) -> int:
 
 
 async def play_tasks(
-    context: StageContext, stage: str, tasks: Sequence[Task], policies: Sequence[str], num_samples: int, temperature: float
+    context: StageContext,
+    stage: str,
+    tasks: Sequence[Task],
+    policies: Sequence[str],
+    num_samples: int,
+    temperature: float,
+    max_turns: int = 0,
 ) -> list[Group]:
     """One group per task; sample i is played by `policies[i % len(policies)]`. Groups stored by an earlier try are kept.
+    `max_turns` replaces rollout.episode.max_turns, unless 0.
 
     Raises StageError when not one episode of the stage could be played.
     """
@@ -35,7 +42,7 @@ async def play_tasks(
 
     async def play_one(task: Task, store: GroupStore) -> None:
         async with in_flight:
-            group = await play_mixed(context, stage, task, policies, num_samples, temperature)
+            group = await play_mixed(context, stage, task, policies, num_samples, temperature, max_turns)
         done[task.instance_id] = group
         store.add(group)
         resolved[0] += sum(member.resolved for member in group.members)
@@ -56,13 +63,26 @@ async def play_tasks(
 
 
 async def play_mixed(
-    context: StageContext, stage: str, task: Task, policies: Sequence[str], num_samples: int, temperature: float
+    context: StageContext,
+    stage: str,
+    task: Task,
+    policies: Sequence[str],
+    num_samples: int,
+    temperature: float,
+    max_turns: int = 0,
 ) -> Group:
     """One task played `num_samples` times by several policies; the members get distinct sample indices."""
     shares = Counter(policies[index % len(policies)] for index in range(num_samples))
     parts = await asyncio.gather(
         *(
-            context.fleet.play(task, policy, count, temperature, task_seed(context.config.seed, stage, task.instance_id, policy))
+            context.fleet.play(
+                task,
+                policy,
+                count,
+                temperature,
+                task_seed(context.config.seed, stage, task.instance_id, policy),
+                max_turns=max_turns,
+            )
             for policy, count in shares.items()
         )
     )

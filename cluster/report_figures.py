@@ -143,12 +143,13 @@ def world_model_figures(root: Path, records: Records) -> list[str]:
 
 def scaling_figures(records: Records) -> list[str]:
     """TTS@K between pass@1 and Pass@K, and what more turns buy."""
-    if (tts := records.get("tts")) is None:
-        return []
-    lines = {name: band(tts[key]) for name, key in (("Pass@K", "pass_at"), ("TTS@K", "tts_at"))}
-    charts = [line_chart("Test-time scaling: candidates", lines, "K candidates", "resolved", (0, 1))]
-    if turns := tts.get("turns"):
-        charts.append(line_chart("Test-time scaling: turns", {"pass@1": band(turns)}, "turn budget", "resolved", (0, 1)))
+    charts = []
+    if tts := records.get("tts"):
+        lines = {name: band(tts[key]) for name, key in (("Pass@K", "pass_at"), ("TTS@K", "tts_at"))}
+        charts.append(line_chart("Test-time scaling: candidates", lines, "K candidates", "resolved", (0, 1)))
+    evaluations = ((name.removeprefix("eval-"), record.get("turn_budgets")) for name, record in records.items())
+    if turns := {policy: band(table) for policy, table in evaluations if table}:
+        charts.append(line_chart("Test-time scaling: turns", turns, "turn budget", "resolved", (0, 1)))
     return charts
 
 

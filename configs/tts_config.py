@@ -20,7 +20,9 @@ class TTSConfig:
     max_scorer_s: float = 0.0
     """Seconds that all scoring may take; 0: no limit."""
     turn_budgets: tuple[int, ...] = ()
-    """Sequential scaling: pass@1 with so many turns at most (SWE-Master: 25 to 150); empty: a quarter of the limit, two, ..."""
+    """Sequential scaling: `eval` also plays the held-out tasks with these limits of turns (SWE-Master: 25 to 150)."""
+    turn_budget_samples: int = 2
+    """Episodes per task and turn budget."""
     num_bootstrap: int = 2000
     """Resamples of the tasks for the intervals."""
     seed: int = 0

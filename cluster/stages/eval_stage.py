@@ -1,5 +1,6 @@
 """Evaluation: K episodes per held-out task, pass@k with intervals, predictions in SWE-bench's format."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from cluster.run_folder import write_atomically
 from cluster.stage import Stage, StageContext
 from cluster.stages.rollout_stage import episode_counts
 from cluster.task_selection import tasks_of
+from envpool.task import Task
 from verifier.estimates import Interval, bootstrap_interval, paired_difference, pass_at_k_per_task
 from verifier.reward import Group
 
@@ -40,8 +42,34 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
     before = context.folder.stage_records().get("eval-sft")
     if policy == "grpo" and before is not None:
         record["gain"] = gain_over(before["per_task"], record["per_task"], config.num_bootstrap, config.seed)
+    record["turn_budgets"] = await turn_scaling(context, stage, tasks, played)
     write_predictions(context, stage, played)
     return record
+
+
+async def turn_scaling(
+    context: StageContext, stage: str, tasks: Sequence[Task], whole: Sequence[Group]
+) -> dict[str, list[float]]:
+    """`{budget: [pass@1, low, high, mean turns]}`: the tasks played with every limit of turns in `tts.turn_budgets`.
+
+    The episodes that were played `whole`, with the run's own limit, are the last point.
+    """
+    config, own = context.config.tts, context.config.rollout.episode.max_turns
+    table = {}
+    for budget in sorted({*config.turn_budgets, own} if config.turn_budgets else ()):
+        groups: Sequence[Group] = whole
+        if budget != own:
+            name, samples = f"{stage}-turns-{budget}", config.turn_budget_samples
+            groups = await play_tasks(context, name, tasks, ("engine",), samples, config.temperature, max_turns=budget)
+        table[str(budget)] = turn_point([group for group in groups if group.members], config.num_bootstrap, config.seed)
+    return table
+
+
+def turn_point(groups: Sequence[Group], num_bootstrap: int, seed: int) -> list[float]:
+    """[pass@1, low, high, mean turns] of groups with members."""
+    solved = [float(np.mean([member.resolved for member in group.members])) for group in groups]
+    turns = [member.trajectory.num_turns for group in groups for member in group.members]
+    return [*estimate(bootstrap_interval(solved, num_bootstrap, seed)), float(np.mean(turns))]
 
 
 def pass_at_table(outcomes: list[list[bool]], most: int, num_bootstrap: int, seed: int) -> dict[str, list[float]]:

@@ -29,7 +29,6 @@ from verifier.reward import Group, ScoredTrajectory
 from verifier.scorer_metrics import Judged, reliability, scorer_quality
 from verifier.selection import Candidate, JudgedCandidate, SelectionRule, tts_at_k_per_task
 from verifier.simulated_scoring import mean_probability
-from verifier.turn_scaling import Attempt, default_budgets, mean_turns_within, solved_within
 from verifier.world_model_client import WorldModelClient
 
 MAX_FIDELITY_COMMANDS = 400
@@ -57,7 +56,6 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
     record = {"candidates_of": name, "context": world.context, "num_tasks": len(groups)}
     record.update(scaling_tables(judged, rule, config.num_candidates, config.num_bootstrap, config.seed))
     record["scorer"] = scorer_record(groups, votes, calibration, config.seed)
-    record["turns"] = turn_table(context, groups)
     record["cost"] = {
         "seconds": scoring_s,
         "calls": client.usage.calls,
@@ -201,17 +199,6 @@ def scorer_record(
         "reliability": [asdict(one) for one in reliability(flat)],
         "reliability_raw": [asdict(one) for one in reliability([one for judged in raw for one in judged])],
     }
-
-
-def turn_table(context: StageContext, groups: Sequence[Group]) -> dict[str, list[float]]:
-    """`{turns: [pass@1, low, high, mean turns]}` for every budget (verifier.turn_scaling says what is counted how)."""
-    config, most = context.config.tts, context.config.rollout.episode.max_turns
-    tasks = [[Attempt(len(one.trajectory.turns), one.resolved) for one in group.members] for group in groups]
-    table = {}
-    for budget in config.turn_budgets or default_budgets(most):
-        interval = bootstrap_interval(solved_within(tasks, budget), config.num_bootstrap, config.seed)
-        table[str(budget)] = [*estimate(interval), mean_turns_within(tasks, budget)]
-    return table
 
 
 def closed_share_interval(

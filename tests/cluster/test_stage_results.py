@@ -133,9 +133,11 @@ def test_every_stage_has_its_figures(tmp_path: Path) -> None:
     (folder.root / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     bins = [{"mean_probability": 0.2, "resolved_share": 0.1}, {"mean_probability": 0.9, "resolved_share": 0.8}]
     scorer = {"num": 0, "calibrated": {}, "reliability": bins, "reliability_raw": bins}
-    curves = {"pass_at": {"1": [0.5, 0.4, 0.6]}, "tts_at": {"1": [0.5, 0.4, 0.6]}, "turns": {"4": [0.2, 0.1, 0.3, 3.5]}}
+    curves = {"pass_at": {"1": [0.5, 0.4, 0.6]}, "tts_at": {"1": [0.5, 0.4, 0.6]}}
     size = {"closed_share": [0.0, 0.0, 0.0], "num_tasks": 1, "context": "deployable", "scorer": scorer, "seconds": 1.0}
     folder.record_stage("tts", {**curves, **size})
+    evaluation = {"num_tasks": 1, "num_samples": 1, "seed": 0, "pass_at": {"1": [1.0, 1.0, 1.0]}, "seconds": 1.0}
+    folder.record_stage("eval-sft", {**evaluation, "turn_budgets": {"4": [0.2, 0.1, 0.3, 3.5], "8": [0.4, 0.3, 0.5, 5.0]}})
     (folder.root / "trajectories" / "rollout" / "torn.parquet").write_bytes(b"PAR1")
     write_report(folder)
     page = (folder.root / "report.html").read_text()

@@ -10,7 +10,7 @@ import pytest
 import trainers
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
-from cluster.stages.tts_stage import edit_of, judged_candidate, scaling_tables, scorer_record, turn_table, votes_of_groups
+from cluster.stages.tts_stage import edit_of, judged_candidate, scaling_tables, scorer_record, votes_of_groups
 from configs.run_config import RunConfig
 from configs.tts_config import TTSConfig
 from configs.world_model_config import WorldModelConfig
@@ -102,9 +102,3 @@ async def test_signals_add_their_weights(context: Any) -> None:
     unknown = judged_candidate(context, member, votes, {})
     assert (seen.candidate.bonus, unknown.candidate.bonus) == (2.0, 1.5)
     assert seen.candidate.votes == (pytest.approx(0.2, abs=1e-6),)
-
-
-def test_turns(context: Any) -> None:
-    context.config = replace(context.config, tts=replace(context.config.tts, turn_budgets=(1, 2, 5)))
-    table = turn_table(context, GROUPS)
-    assert {budget: (row[0], row[3]) for budget, row in table.items()} == {"1": (0.0, 1.0), "2": (0.25, 2.0), "5": (0.5, 3.0)}
