@@ -2,10 +2,10 @@
 
     python -m benchmarks.world_model_quality --seeds 0 1 2 --json --svg docs/images     # about forty minutes on two quiet cores
 
-For each seed a small demo run: tasks, teachers' rollouts, SFT, evaluation (K candidates), a world model of both roles trained
-on the teachers' rollouts alone, test-time scaling. For the first seed three arms go on from there: GRPO with real tests and GRPO
-with simulated executions and rewards (both evaluated by really running the hidden tests), and a scorer with the curator's
-context. Every stage is kept in --runs FOLDER; started again, it goes on where it was. Each arm is a process of its own.
+For each seed a small demo run: tasks, teachers' rollouts, SFT, evaluation (K candidates), a scorer trained on the teachers'
+rollouts alone, test-time scaling. For the first seed arms go on from there: a scorer with the curator's context, a model of both
+roles, GRPO with real tests and GRPO with that model's simulated executions and rewards (both evaluated by really running the
+hidden tests). Every stage is kept in --runs FOLDER; started again, it goes on where it was. Each arm is a process of its own.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from cluster.stage_running import log_to, run_in_folder
 from configs.stage_loading import config_as_yaml, load_config
 
 DEMO = Path("configs/yaml/demo.yaml")
-BASE = ("tasks.micro.num_train=800", "tasks.micro.num_heldout=96", "grpo.num_steps=12", "world_model.num_steps=300")
+BASE = ("tasks.micro.num_train=800", "tasks.micro.num_heldout=96", "grpo.num_steps=12")
 """With half the tasks the world model of both roles learns them by heart and copies the names of new ones badly."""
-BOTH_ROLES = ("world_model.roles=[reward,transition]", "world_model.max_report_tokens=96")
+BOTH_ROLES = ("world_model.roles=[reward,transition]", "world_model.num_steps=300")
 SIMULATED = ("sandbox.backend=simulated", "verifier.grader=hybrid", "grpo.step_timeout_s=1800")
 ARM_TIMEOUT_S = 3_600.0
 SHARED_FOLDERS = ("tasks", "images", "hf/sft", "hf/world-model", "trajectories/rollout", "trajectories/eval-sft")
@@ -91,7 +91,7 @@ def measure(runs: Path, seeds: list[int], with_arms: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"seeds": {}}
     for seed in seeds:
         root = runs / f"seed-{seed}"
-        settings = [f"seed={seed}", f"tts.seed={seed}", f"tasks.seed={seed}", *BASE, *BOTH_ROLES]
+        settings = [f"seed={seed}", f"tts.seed={seed}", f"tasks.seed={seed}", *BASE]
         run_arm(root, ["tasks", "rollout", "curate", "sft", "eval-sft", "world-model", "tts"], settings)
         result["seeds"][str(seed)] = {
             name: RunFolder.open(root).stage_records()[name] for name in ("world-model", "tts", "eval-sft")
@@ -102,21 +102,23 @@ def measure(runs: Path, seeds: list[int], with_arms: bool) -> dict[str, Any]:
 
 
 def arms(runs: Path, source: Path) -> dict[str, Any]:
-    """GRPO with real and with simulated executions, and the curator's scorer, all from one SFT policy."""
+    """Other world models and GRPO with real and with simulated executions, all from one SFT policy."""
     found: dict[str, Any] = {}
-    for name, settings in (("grpo-real", ()), ("grpo-simulated", SIMULATED)):
+    curator = ("world_model.context=curator", "world_model.max_prompt_chars=1200")
+    for name, settings in (("both-roles", BOTH_ROLES), ("curator", curator)):
         root = runs / f"{source.name}-{name}"
-        branch(source, root)
+        branch(source, root, drop=("world-model",))
+        run_arm(root, ["world-model", "tts"], list(settings))
+        records = RunFolder.open(root).stage_records()
+        found[name] = {name: records[name] for name in ("world-model", "tts")}
+    both = runs / f"{source.name}-both-roles"
+    for name, model, settings in (("grpo-real", source, ()), ("grpo-simulated", both, (*BOTH_ROLES, *SIMULATED))):
+        root = runs / f"{source.name}-{name}"
+        branch(model, root)
         run_arm(root, ["grpo"], list(settings))
         run_arm(root, ["eval-grpo"], [])  # always with real tests
         records = RunFolder.open(root).stage_records()
         found[name] = {"grpo": records["grpo"], "eval": records["eval-grpo"]}
-    root = runs / f"{source.name}-curator"
-    branch(source, root, drop=("world-model",))
-    curator = ["world_model.context=curator", "world_model.roles=[reward]", "world_model.max_prompt_chars=1200"]
-    run_arm(root, ["world-model", "tts"], curator)
-    records = RunFolder.open(root).stage_records()
-    found["curator"] = {name: records[name] for name in ("world-model", "tts")}
     before = RunFolder.open(source).stage_records()["eval-sft"]["pass_at"]["1"][0]
     gains = {name: found[name]["eval"]["pass_at"]["1"][0] - before for name in ("grpo-real", "grpo-simulated")}
     found["gain"] = {**gains, "share": gains["grpo-simulated"] / gains["grpo-real"] if gains["grpo-real"] else None}
@@ -146,11 +148,12 @@ def main() -> None:
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
     """The numbers that the targets are about."""
+    rows = {f"seed {seed}": records["tts"] for seed, records in result["seeds"].items()}
+    rows |= {name: arm["tts"] for name, arm in result.get("arms", {}).items() if "tts" in arm}
     table: dict[str, Any] = {}
-    for seed, records in result["seeds"].items():
-        tts = records["tts"]
+    for name, tts in rows.items():
         last = max(tts["tts_at"], key=int)
-        table[f"seed {seed}, {tts['context']} context"] = {
+        table[f"{name}, {tts['context']} context"] = {
             "accuracy": tts["scorer"]["calibrated"]["accuracy"],
             "ece": tts["scorer"]["calibrated"]["ece"],
             "ece_raw": tts["scorer"]["raw"]["ece"],
