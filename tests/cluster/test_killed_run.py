@@ -45,8 +45,9 @@ def base_run(tmp_path: Path) -> Path:
     return folder.root
 
 
-def test_a_synchronous_run_ends_as_if_nothing_had_died(tmp_path: Path) -> None:
-    findings = campaign(list(VICTIMS), base_run(tmp_path), tmp_path / "runs", ["grpo.max_staleness=0"], seed=1, pause_s=1.0)
+def test_a_synchronous_colocated_run_ends_as_if_nothing_had_died(tmp_path: Path) -> None:
+    overrides = ["grpo.max_staleness=0", "cluster.placement=colocated"]
+    findings = campaign(list(VICTIMS), base_run(tmp_path), tmp_path / "runs", overrides, seed=1, pause_s=1.0)
     assert findings.problems == []
     assert findings.deaths == dict.fromkeys(VICTIMS, 1)
     assert findings.bit_equal == findings.runs
