@@ -2,10 +2,11 @@
 
     python -m benchmarks.world_model_quality --seeds 0 1 2 --json --svg docs/images     # about forty minutes on two quiet cores
 
-For each seed a small demo run: tasks, teachers' rollouts, SFT, evaluation (K candidates), a scorer trained on the teachers'
-rollouts alone, test-time scaling. For the first seed arms go on from there: a scorer with the curator's context, a model of both
-roles, GRPO with real tests and GRPO with that model's simulated executions and rewards (both evaluated by really running the
-hidden tests). Every stage is kept in --runs FOLDER; started again, it goes on where it was. Each arm is a process of its own.
+For each seed a small demo run: tasks, teachers' rollouts, SFT, GRPO with real tests, evaluations (K candidates each), a scorer
+trained on all rollouts of training tasks, test-time scaling. For the first seed arms go on from there: a scorer with the
+curator's context, a model of both roles, and GRPO with that model's simulated executions and rewards from the same SFT policy
+(evaluated, as all are, by really running the hidden tests). Every stage is kept in --runs FOLDER; started again, it goes on where
+it was. Each arm is a process of its own.
 """
 
 import argparse
@@ -30,8 +31,17 @@ BASE = ("tasks.micro.num_train=800", "tasks.micro.num_heldout=96", "grpo.num_ste
 BOTH_ROLES = ("world_model.roles=[reward,transition]", "world_model.num_steps=300")
 SIMULATED = ("sandbox.backend=simulated", "verifier.grader=hybrid", "grpo.step_timeout_s=1800")
 ARM_TIMEOUT_S = 3_600.0
-SHARED_FOLDERS = ("tasks", "images", "hf/sft", "hf/world-model", "trajectories/rollout", "trajectories/eval-sft")
-SHARED_STAGES = ("tasks", "rollout", "curate", "sft", "eval-sft", "world-model")
+VERBS = ["tasks", "rollout", "curate", "sft", "eval-sft", "grpo", "eval-grpo", "world-model", "tts"]
+FOLDERS = {
+    "tasks": ("tasks", "images"),
+    "rollout": ("trajectories/rollout",),
+    "sft": ("hf/sft",),
+    "eval-sft": ("trajectories/eval-sft",),
+    "grpo": ("hf/grpo", "trajectories/grpo"),
+    "eval-grpo": ("trajectories/eval-grpo",),
+    "world-model": ("hf/world-model",),
+}
+"""What a stage leaves that later ones read."""
 
 
 def run_arm(root: Path, verbs: list[str], settings: list[str]) -> None:
@@ -66,19 +76,19 @@ def arm_process(root: Path, verbs: list[str], settings: list[str]) -> None:
     asyncio.run(run_in_folder(tuple(verbs), config, folder, ProgressView(), again=False))
 
 
-def branch(source: Path, target: Path, drop: tuple[str, ...] = ()) -> None:
-    """A run folder that goes on from what `source` has; without the stages in `drop`."""
+def branch(source: Path, target: Path, drop: tuple[str, ...]) -> None:
+    """A run folder that goes on from what `source` has; without tts and the stages in `drop`."""
     if (target / "config.yaml").is_file():
         return
     shutil.rmtree(target, ignore_errors=True)
     folder = RunFolder.open(source)
-    for name in SHARED_FOLDERS:
-        if not any(name.endswith(stage) for stage in drop):
+    records = {name: row for name, row in folder.stage_records().items() if name not in ("tts", *drop)}
+    for stage in records:
+        for name in FOLDERS.get(stage, ()):
             shutil.copytree(source / name, target / name, symlinks=True)
     for name in ("checkpoints", "logs"):
         (target / name).mkdir(exist_ok=True)
     shutil.copy(source / "versions.json", target / "versions.json")
-    records = {name: row for name, row in folder.stage_records().items() if name in SHARED_STAGES and name not in drop}
     write_atomically(target / "stages.json", json.dumps(records).encode())
     if (source / "curated.json").is_file():
         shutil.copy(source / "curated.json", target / "curated.json")
@@ -92,17 +102,16 @@ def measure(runs: Path, seeds: list[int], with_arms: bool) -> dict[str, Any]:
     for seed in seeds:
         root = runs / f"seed-{seed}"
         settings = [f"seed={seed}", f"tts.seed={seed}", f"tasks.seed={seed}", *BASE]
-        run_arm(root, ["tasks", "rollout", "curate", "sft", "eval-sft", "world-model", "tts"], settings)
-        result["seeds"][str(seed)] = {
-            name: RunFolder.open(root).stage_records()[name] for name in ("world-model", "tts", "eval-sft")
-        }
+        run_arm(root, VERBS, settings)
+        records = RunFolder.open(root).stage_records()
+        result["seeds"][str(seed)] = {name: records[name] for name in ("eval-sft", "eval-grpo", "world-model", "tts")}
     if with_arms:
         result["arms"] = arms(runs, runs / f"seed-{seeds[0]}")
     return result
 
 
 def arms(runs: Path, source: Path) -> dict[str, Any]:
-    """Other world models and GRPO with real and with simulated executions, all from one SFT policy."""
+    """Other world models, and GRPO with simulated executions from the same SFT policy as the `source` run's with real ones."""
     found: dict[str, Any] = {}
     curator = ("world_model.context=curator", "world_model.max_prompt_chars=1200")
     for name, settings in (("both-roles", BOTH_ROLES), ("curator", curator)):
@@ -111,15 +120,15 @@ def arms(runs: Path, source: Path) -> dict[str, Any]:
         run_arm(root, ["world-model", "tts"], list(settings))
         records = RunFolder.open(root).stage_records()
         found[name] = {name: records[name] for name in ("world-model", "tts")}
-    both = runs / f"{source.name}-both-roles"
-    for name, model, settings in (("grpo-real", source, ()), ("grpo-simulated", both, (*BOTH_ROLES, *SIMULATED))):
-        root = runs / f"{source.name}-{name}"
-        branch(model, root)
-        run_arm(root, ["grpo"], list(settings))
-        run_arm(root, ["eval-grpo"], [])  # always with real tests
-        records = RunFolder.open(root).stage_records()
-        found[name] = {"grpo": records["grpo"], "eval": records["eval-grpo"]}
-    before = RunFolder.open(source).stage_records()["eval-sft"]["pass_at"]["1"][0]
+    root = runs / f"{source.name}-grpo-simulated"
+    branch(runs / f"{source.name}-both-roles", root, drop=("grpo", "eval-grpo"))
+    run_arm(root, ["grpo"], [*BOTH_ROLES, *SIMULATED])
+    run_arm(root, ["eval-grpo"], [])  # always with real tests
+    records = RunFolder.open(source).stage_records()
+    simulated = RunFolder.open(root).stage_records()
+    found["grpo-real"] = {"grpo": records["grpo"], "eval": records["eval-grpo"]}
+    found["grpo-simulated"] = {"grpo": simulated["grpo"], "eval": simulated["eval-grpo"]}
+    before = records["eval-sft"]["pass_at"]["1"][0]
     gains = {name: found[name]["eval"]["pass_at"]["1"][0] - before for name in ("grpo-real", "grpo-simulated")}
     found["gain"] = {**gains, "share": gains["grpo-simulated"] / gains["grpo-real"] if gains["grpo-real"] else None}
     return found
