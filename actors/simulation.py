@@ -90,7 +90,6 @@ class Simulation:
             protect_test_setup=verifier.protect_test_setup,
             seed=config.seed,
             cache=cache,
-            observes=self._backend is None,
         )
 
 

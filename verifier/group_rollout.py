@@ -129,11 +129,8 @@ class _Player:
             reward_table(self.verifier), trajectory.stop_reason, report.resolved, self.verifier.truncated_factor
         )
         reward = replace(reward, parts={**reward.parts, **graded.parts})
-        context = graded.context
-        if (
-            context is not None and self.grader is None
-        ):  # this grade is of all episodes with the patch; what each observed is its own
-            context = replace(context, observed=observed_run(trajectory))
+        # The grade is shared by all episodes with this patch; what each of them observed is its own.
+        context = graded.context and replace(graded.context, observed=observed_run(trajectory))
         notes = (*report.notes, *report.dropped)
         executed = self.executed.get(sample_index, ())
         ended, queued = time.monotonic(), self.waited.get(sample_index, 0.0)

@@ -57,8 +57,6 @@ class HybridGrader:
     protect_test_setup: bool
     seed: int
     cache: GradeCache
-    observes: bool = True
-    """Whether what an episode saw was real. A simulation's own word about a patch would deceive its scorer."""
     cost: RewardCost = field(default_factory=RewardCost)
     state: AuditState = field(init=False)
 
@@ -71,7 +69,7 @@ class HybridGrader:
         if cleaned.patch.is_empty:
             return GradedPatch(ungraded_report(task.oracle, "the patch is empty", cleaned.dropped), None)
         seen = await collect_context(task.problem, cleaned.patch, self.pool, SETUP_TIMEOUT_S)
-        seen = replace(seen, observed=observed_run(trajectory) if self.observes else "")
+        seen = replace(seen, observed=observed_run(trajectory))
         shown: ScorerContext = curator_context(seen, task.oracle) if self.context == "curator" else seen
         probability, votes = await self._probability(task.instance_id, trajectory.patch.diff, shown)
         if is_audited(self.state.share, self.seed, task.instance_id, trajectory.patch.diff):

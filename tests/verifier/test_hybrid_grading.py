@@ -66,16 +66,6 @@ async def test_an_unaudited_patch_is_worth_what_the_model_says(pool: SandboxPool
     assert (judge.cost.simulated, judge.cost.unreadable_reports, judge.cost.audited) == (1, 1, 0)
 
 
-async def test_what_a_simulation_showed_the_agent_is_no_observation(pool: SandboxPool) -> None:
-    scorer = Scorer(Vote(1, 0.9))
-    judge = replace(grader(pool, scorer, share=1.0), observes=False)
-    graded = await judge(TASK, episode(GOLD))
-    (shown,) = scorer.shown
-    assert isinstance(shown, DeployableContext)
-    assert graded.context is not None
-    assert (shown.observed, graded.context.observed) == ("", "")
-
-
 async def test_an_audited_patch_is_worth_what_its_tests_say(pool: SandboxPool) -> None:
     judge = grader(pool, Scorer(Vote(1, 0.95)), share=1.0)
     wrong = file_diff("calc.py", BUGGY, BUGGY.replace("a - b", "a * b"))
