@@ -36,7 +36,10 @@ class BucketInbox:
             self.clear()
             self._version, self._count = bucket.version, bucket.count
         self._shapes |= shapes
-        self._files[bucket.index] = self._write(bucket)
+        path = self._write(bucket)
+        if (sent_before := self._files.get(bucket.index)) is not None:
+            sent_before.unlink(missing_ok=True)
+        self._files[bucket.index] = path
 
     def complete(self, version: int, expected: Shapes) -> list[Path]:
         """The files of a whole set that holds exactly the `expected` parameters. Raises WeightSyncError."""

@@ -169,9 +169,11 @@ def _title(pid: int) -> str:
 
 
 def weights_of(root: Path) -> str:
-    """Checksum of the model that GRPO exported."""
+    """Checksum of the model that GRPO exported. Raises FileNotFoundError without one."""
     files = sorted((root / "hf" / "grpo").glob("*.safetensors"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest() if files else "none"
+    if not files:
+        raise FileNotFoundError(f"{root} has exported no model")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def undisturbed_weights(base: Path, work: Path, overrides: list[str]) -> str:

@@ -30,6 +30,8 @@ BASE = ("tasks.micro.num_train=800", "tasks.micro.num_heldout=96", "grpo.num_ste
 """With half the tasks the world model of both roles learns them by heart and copies the names of new ones badly."""
 BOTH_ROLES = ("world_model.roles=[reward,transition]", "world_model.num_steps=300")
 SIMULATED = ("sandbox.backend=simulated", "verifier.grader=hybrid", "grpo.step_timeout_s=1800")
+FIXED_SHARE = ("verifier.audit_threshold=1e9",)
+"""No alarm: a tenth of the rewards comes from real tests, whatever they find."""
 ARM_TIMEOUT_S = 3_600.0
 VERBS = ["tasks", "rollout", "curate", "sft", "eval-sft", "grpo", "eval-grpo", "world-model", "tts"]
 FOLDERS = {
@@ -120,17 +122,19 @@ def arms(runs: Path, source: Path) -> dict[str, Any]:
         run_arm(root, ["world-model", "tts"], list(settings))
         records = RunFolder.open(root).stage_records()
         found[name] = {name: records[name] for name in ("world-model", "tts")}
-    root = runs / f"{source.name}-grpo-simulated"
-    branch(runs / f"{source.name}-both-roles", root, drop=("grpo", "eval-grpo"))
-    run_arm(root, ["grpo"], [*BOTH_ROLES, *SIMULATED])
-    run_arm(root, ["eval-grpo"], [])  # always with real tests
+    for name, settings in (("grpo-simulated", ()), ("grpo-fixed-share", FIXED_SHARE)):
+        root = runs / f"{source.name}-{name}"
+        branch(runs / f"{source.name}-both-roles", root, drop=("grpo", "eval-grpo"))
+        run_arm(root, ["grpo"], [*BOTH_ROLES, *SIMULATED, *settings])
+        run_arm(root, ["eval-grpo"], [])  # always with real tests
+        records = RunFolder.open(root).stage_records()
+        found[name] = {"grpo": records["grpo"], "eval": records["eval-grpo"]}
     records = RunFolder.open(source).stage_records()
-    simulated = RunFolder.open(root).stage_records()
     found["grpo-real"] = {"grpo": records["grpo"], "eval": records["eval-grpo"]}
-    found["grpo-simulated"] = {"grpo": simulated["grpo"], "eval": simulated["eval-grpo"]}
     before = records["eval-sft"]["pass_at"]["1"][0]
-    gains = {name: found[name]["eval"]["pass_at"]["1"][0] - before for name in ("grpo-real", "grpo-simulated")}
-    found["gain"] = {**gains, "share": gains["grpo-simulated"] / gains["grpo-real"] if gains["grpo-real"] else None}
+    gains = {name: arm["eval"]["pass_at"]["1"][0] - before for name, arm in found.items() if "eval" in arm}
+    shares = {f"{name} / grpo-real": gain / gains["grpo-real"] for name, gain in gains.items() if gains["grpo-real"]}
+    found["gain"] = {**gains, **shares}
     return found
 
 

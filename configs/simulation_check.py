@@ -50,6 +50,8 @@ def simulation_problems(config: RunConfig) -> list[str]:
             world.calibration != "none" and world.calibration_share == 0,
             f"world_model.calibration={world.calibration} needs world_model.calibration_share above 0",
         ),
+        (min(config.tts.turn_budgets, default=1) < 1, "tts.turn_budgets must be 1 or more"),
+        (config.tts.turn_budget_samples < 1, "tts.turn_budget_samples must be 1 or more"),
         (not 0 < verifier.audit_share <= 1, "verifier.audit_share must be in (0, 1]: without audits no drift is seen"),
     ]
     return found + [problem for broken, problem in checks if broken]

@@ -114,6 +114,13 @@ def test_a_newer_version_starts_over(inbox: BucketInbox) -> None:
     assert len(list(Path("/dev/shm").glob(f"swe-weights-{os.getpid()}-*"))) == 2
 
 
+def test_a_bucket_that_comes_twice_leaves_one_file(inbox: BucketInbox) -> None:
+    for bucket in (*_buckets(6), _buckets(6)[0]):
+        inbox.add(bucket)
+    assert len(inbox.complete(6, SHAPES)) == 2
+    assert len(list(Path("/dev/shm").glob(f"swe-weights-{os.getpid()}-*"))) == 2
+
+
 def test_files_of_processes_that_are_gone_are_removed(inbox: BucketInbox) -> None:
     gone = Path("/dev/shm/swe-weights-99999999-1-0.safetensors")
     gone.write_bytes(b"")

@@ -32,6 +32,8 @@ def test_simulated_rollouts_have_engines_for_the_world_model() -> None:
         (["world_model.calibration_share=0"], "needs world_model.calibration_share above 0"),
         (["world_model.reasoner=endpoint"], "needs world_model.teacher.base_url"),
         (["verifier.audit_share=0"], "verifier.audit_share must be in"),
+        (["tts.turn_budgets=[0,25]"], "tts.turn_budgets must be 1 or more"),
+        (["tts.turn_budget_samples=0"], "tts.turn_budget_samples must be 1 or more"),
     ],
 )
 def test_what_cannot_act_is_refused(settings: list[str], complaint: str) -> None:
