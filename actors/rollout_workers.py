@@ -26,19 +26,19 @@ from actors.simulation import Simulation
 from actors.worker_policies import endpoint_policy, scripted_policies
 from configs.rollout_config import RolloutConfig
 from configs.run_config import RunConfig
-from envpool.chat_format import load_chat_format
-from envpool.endpoint_policy import EndpointPolicy
-from envpool.episode_replay import journalled_group
-from envpool.image_affinity import choose_node
-from envpool.image_cache import FolderImages
+from envpool.agent.episode_replay import journalled_group
+from envpool.agent.turn_journal import TurnJournal, journalled_seeds
+from envpool.chat.chat_format import load_chat_format
+from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Generate, PolicyError
+from envpool.pool.image_affinity import choose_node
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxUnavailableError
-from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes import SANDBOXES
 from envpool.task import Task
 from envpool.trajectory import Turn
-from envpool.turn_journal import TurnJournal, journalled_seeds
 from verifier.grade_cache import GradeCache
 from verifier.group_rollout import play_group
 from verifier.patch_signals import PatchSignals, patch_signals
@@ -191,7 +191,7 @@ class RolloutWorker:
         return {**counts, "graded": cache.num_graded, "shared": cache.num_shared, **simulated}
 
     async def seconds(self) -> dict[str, list[int]]:
-        """Bins of envpool.seconds_histogram since the beginning: sandboxes' `start`, commands (`exec`), gradings (`eval`)."""
+        """Bins of envpool.pool.seconds_histogram: `start` of sandboxes, `exec` of commands, `eval` of gradings."""
         if self._pool is None:
             return {}
         return {"start": self._pool.start_s.counts, "exec": self._pool.exec_s.counts, "eval": self._cache.seconds.counts}

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from configs.run_config import RunConfig
-from envpool.chat_format import ChatFormat
-from envpool.endpoint_policy import EndpointPolicy
+from envpool.chat.chat_format import ChatFormat
+from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Generate
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
 from envpool.sandbox import SandboxBackend
-from envpool.sandbox_pool import SandboxPool
 from envpool.sandboxes.simulated_sandbox import SimulatedBackend
 from verifier.audit import AuditRule
 from verifier.calibration import calibration_from_dict

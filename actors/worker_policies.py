@@ -4,12 +4,12 @@ from pathlib import Path
 
 from configs.run_config import RunConfig
 from envpool.action_formats import action_format
-from envpool.chat_endpoint import ChatEndpoint
-from envpool.chat_format import ChatFormat
-from envpool.endpoint_policy import EndpointPolicy
+from envpool.chat.chat_format import ChatFormat
+from envpool.endpoints.chat_endpoint import ChatEndpoint
+from envpool.endpoints.endpoint_policy import EndpointPolicy
+from envpool.endpoints.token_usage import UsageLedger
+from envpool.micro.scripted_policy import TEACHERS, ScriptedPolicy
 from envpool.policy import Generate
-from envpool.scripted_policy import TEACHERS, ScriptedPolicy
-from envpool.token_usage import UsageLedger
 
 LEDGERS = "endpoint_usage"
 """Folder beside the journals with a ledger per worker."""

@@ -31,11 +31,11 @@ from cluster.sft_export import curated_samples
 from cluster.stages.curate_stage import curate_rollout, curation_rules, joined_difficulty, write_results
 from configs.curate_config import CurateConfig
 from configs.run_config import RunConfig
-from envpool.chat_sample_file import write_samples
-from envpool.difficulty import difficulty_of_outcomes
+from envpool.chat.chat_sample_file import write_samples
+from envpool.curation.difficulty import difficulty_of_outcomes
 from envpool.patch import Patch
+from envpool.trajectories.trajectory_store import DERIVED
 from envpool.trajectory import StopReason, Trajectory, Turn
-from envpool.trajectory_store import DERIVED
 from verifier.reward import Group, Reward, ScoredTrajectory
 
 GROUP_SIZE = 8

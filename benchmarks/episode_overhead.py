@@ -33,16 +33,16 @@ from configs.context_config import ContextConfig
 from configs.rollout_config import EpisodeConfig
 from configs.sandbox_config import SandboxConfig
 from envpool.action_format import ToolCall, render_action
-from envpool.chat_format import END_OF_TEXT, IM_END, IM_START, ChatFormat
-from envpool.episode import run_episode
-from envpool.image_cache import FolderImages
+from envpool.agent.episode import run_episode
+from envpool.agent.turn_journal import TurnJournal
+from envpool.chat.chat_format import END_OF_TEXT, IM_END, IM_START, ChatFormat
 from envpool.policy import Completion, GenerateRequest
 from envpool.problem import Problem
 from envpool.sandbox import ExecResult, Sandbox
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.sandboxes.scripted_sandbox import ScriptedSandbox, said
 from envpool.trajectory import Turn
-from envpool.turn_journal import TurnJournal
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = (10, 25, 50, 100, 200)
@@ -144,7 +144,7 @@ def bench_tokenizer() -> Tokenizer:
         vocab_size=8192, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         special_tokens=[IM_START, IM_END, END_OF_TEXT],
     )  # fmt: skip
-    texts = [path.read_text() for folder in ("envpool", "docs") for path in sorted((ROOT / folder).glob("*.[pm][yd]"))]
+    texts = [path.read_text() for folder in ("envpool", "docs") for path in sorted((ROOT / folder).rglob("*.[pm][yd]"))]
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

@@ -32,7 +32,7 @@ import orjson
 
 from cluster.run_audit import Audit, audit_run
 from configs.stage_loading import load_config
-from envpool.process_tree import carries, descendants, live_processes
+from envpool.sandbox_parts.process_tree import carries, descendants, live_processes
 
 MARK = "SWE_KILL_CAMPAIGN"
 VICTIMS = ("engine", "rollout_worker", "learner", "sandbox", "driver")

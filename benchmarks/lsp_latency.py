@@ -18,10 +18,10 @@ from typing import Any
 
 from configs.lsp_config import LspConfig
 from configs.sandbox_config import SandboxConfig
-from envpool.image_cache import FolderImages
 from envpool.language_servers import LANGUAGE_SERVERS
-from envpool.lsp_process import tree_size
+from envpool.lsp.lsp_process import tree_size
 from envpool.sandbox import Sandbox
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.tool import ToolLimits
 from envpool.tools.lsp_tool import LspTool

@@ -31,15 +31,15 @@ from configs.grpo_config import GRPOConfig
 from configs.rollout_config import EpisodeConfig
 from configs.verifier_config import VerifierConfig
 from envpool.action_format import ToolCall, render_action
-from envpool.chat_format import load_chat_format
-from envpool.episode import run_episode
+from envpool.agent.episode import run_episode
+from envpool.agent.turn_journal import TurnJournal
+from envpool.chat.chat_format import load_chat_format
 from envpool.patch import Patch
 from envpool.policy import Completion, GenerateRequest
 from envpool.problem import Problem
 from envpool.sandbox import ExecResult
 from envpool.sandboxes.scripted_sandbox import ScriptedSandbox
 from envpool.trajectory import StopReason, Trajectory, Turn
-from envpool.turn_journal import TurnJournal
 from trainers.group_key import GroupKey
 from trainers.grpo_loop import run_grpo
 from trainers.loss_spec import LossSpec

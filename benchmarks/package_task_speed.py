@@ -24,12 +24,12 @@ from typing import Any
 
 from configs.sandbox_config import SandboxConfig
 from configs.tasks_config import PackageTasksConfig
-from envpool.image_cache import FolderImages
-from envpool.package_tasks import PackageTasksError, PackageTasksResult, make_package_tasks
-from envpool.sandbox_pool import SandboxPool
+from envpool.packages.package_tasks import PackageTasksError, PackageTasksResult, make_package_tasks
+from envpool.pool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend, bubblewrap_works
 from envpool.task import Task
-from envpool.task_store import write_tasks
+from envpool.task_sets.task_store import write_tasks
 from verifier.validation_grader import HiddenTestGrader
 
 LEASE_S = 1800.0

@@ -22,7 +22,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from envpool.piece_encoder import PATTERNS, fast_encoder
+from envpool.chat.piece_encoder import PATTERNS, fast_encoder
 from envpool.policy import Message
 from trainers.pretokenise import pretokenise
 

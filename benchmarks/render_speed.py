@@ -19,9 +19,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.pretokenise_speed import library_text, train_tokenizer
-from envpool.chat_format import ChatFormat, load_chat_format
-from envpool.chat_layout import PLAIN
-from envpool.chat_template import jinja_template, template_message
+from envpool.chat.chat_format import ChatFormat, load_chat_format
+from envpool.chat.chat_layout import PLAIN
+from envpool.chat.chat_template import jinja_template, template_message
 from envpool.policy import IntArray, Message
 
 

@@ -31,8 +31,8 @@ from configs.cluster_config import ClusterConfig
 from configs.model_config import EngineConfig
 from configs.rollout_config import EpisodeConfig
 from envpool.action_format import ToolCall, render_action
-from envpool.chat_format import ChatFormat, load_chat_format
-from envpool.episode import run_episode
+from envpool.agent.episode import run_episode
+from envpool.chat.chat_format import ChatFormat, load_chat_format
 from envpool.policy import Completion, Generate, GenerateRequest
 from envpool.problem import Problem
 from envpool.sandbox import ExecResult

@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # also when it is run as a f
 from benchmarks.sandbox_peers import SweRexContainer, exec_once, swe_rex_venv, swe_rex_version
 from cluster.svg_charts import Series, line_chart
 from configs.sandbox_config import SandboxConfig
-from envpool.container_options import ENVIRONMENT, host_options
-from envpool.docker_engine import connect
-from envpool.image_cache import FolderImages
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.sandbox import Sandbox, SandboxBackend
-from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.container_options import ENVIRONMENT, host_options
+from envpool.sandbox_parts.docker_engine import connect
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.docker_sandbox import DockerBackend
 from envpool.sandboxes.process_sandbox import ProcessBackend, bubblewrap_works
 

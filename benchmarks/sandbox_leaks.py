@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from configs.sandbox_config import SandboxConfig
-from envpool.docker_engine import connect
-from envpool.image_cache import FolderImages
-from envpool.process_tree import children_of, descendants, live_processes
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxError, retry_rule
-from envpool.sandbox_pool import SandboxPool
-from envpool.sandbox_reaper import OWNER
+from envpool.sandbox_parts.docker_engine import connect
+from envpool.sandbox_parts.image_cache import FolderImages
+from envpool.sandbox_parts.process_tree import children_of, descendants, live_processes
+from envpool.sandbox_parts.sandbox_reaper import OWNER
 from envpool.sandboxes import SANDBOXES
 
 NUM_COMMANDS = 20

@@ -20,8 +20,8 @@ Measured in November 2026 (Docker 20.10, 2 cores, load 10 to 26, 5 rounds): new 
 process 181; commit 573 for each snapshot and 640 to go on; replay 2,016 to go on (process backend 1,035). `restart` and `reset`
 left nothing; `git` left a git configuration, files in /var/tmp and at home, a false program in PATH, shared memory and a process.
 So a reset that can be trusted costs more engine calls than a new container, and the cheap one cannot be trusted: every episode
-gets a new sandbox, and the pool starts it ahead (envpool/warm_sandboxes.py). Commits would cost at every turn; a replay costs
-once per death what three or four commits do: episodes go on by replay (envpool/episode_replay.py).
+gets a new sandbox, and the pool starts it ahead (envpool/pool/warm_sandboxes.py). Commits would cost at every turn; a replay
+costs once per death what three or four commits do: episodes go on by replay (envpool/agent/episode_replay.py).
 """
 
 import argparse
@@ -39,9 +39,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.sandbox_config import SandboxConfig
-from envpool.docker_engine import connect
-from envpool.image_cache import FolderImages
 from envpool.sandbox import Sandbox
+from envpool.sandbox_parts.docker_engine import connect
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.docker_sandbox import DockerBackend, DockerSandbox
 from envpool.sandboxes.process_sandbox import ProcessBackend
 

@@ -25,9 +25,9 @@ from configs.model_config import EngineConfig
 from configs.run_config import RunConfig
 from configs.tasks_config import MicroTasksConfig
 from configs.world_model_config import WorldModelConfig
-from envpool.chat_format import load_chat_format
-from envpool.micro_names import OPERATORS
-from envpool.micro_tasks import generate_micro_tasks, git_diff
+from envpool.chat.chat_format import load_chat_format
+from envpool.micro.micro_names import OPERATORS
+from envpool.micro.micro_tasks import generate_micro_tasks, git_diff
 from trainers.model_paths import resolve_model_path
 from verifier.deployable_context import DeployableContext
 from verifier.scorer_prompt import build_prompt

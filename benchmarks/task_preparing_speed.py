@@ -21,10 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from envpool.curation import HeldoutSet
-from envpool.issue_index import DEFAULT_SIMILARITY
+from envpool.curation.heldout_split import HeldoutSet
+from envpool.curation.issue_index import DEFAULT_SIMILARITY
+from envpool.dataset_rows.task_preparing import heldout_set, prepare_tasks
 from envpool.problem import Problem
-from envpool.task_preparing import heldout_set, prepare_tasks
 
 DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-old\n+new\n"
 VOCABULARY = [f"word{number}" for number in range(20_000)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.svg_charts import Series, line_chart, standalone_svg
-from envpool.difficulty import MIXED_HIGH, MIXED_LOW, DifficultyError, read_reward_means
+from envpool.curation.difficulty import MIXED_HIGH, MIXED_LOW, DifficultyError, read_reward_means
 from verifier.selection_model import (
     Floats,
     OperatingPoint,

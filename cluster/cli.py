@@ -336,10 +336,10 @@ def grade(
     swe-master grade --predictions preds.jsonl --tasks runs/demo --to graded
     """
     from configs.stage_loading import ConfigError, load_config
-    from envpool.row_file import RowFileError
+    from envpool.dataset_rows.row_file import RowFileError
     from envpool.sandbox_errors import SandboxError
-    from envpool.task_file import TaskFileError
-    from envpool.task_store import TaskStoreError
+    from envpool.task_sets.task_file import TaskFileError
+    from envpool.task_sets.task_store import TaskStoreError
     from verifier.log_parsers.swebench_log import LogParserMissingError
     from verifier.regrade import RegradeError
 

@@ -11,7 +11,7 @@ from cluster.difficulty_table import print_difficulty
 from cluster.funnel_table import funnel_markdown, funnel_table
 from cluster.run_folder import RunFolder
 from cluster.sft_export import CHOICES, export_sft, import_record, import_sft
-from envpool.funnel import funnel_from_dict
+from envpool.curation.funnel import funnel_from_dict
 
 
 class CurateVerbError(ValueError):

@@ -8,7 +8,13 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from envpool.difficulty import DifficultyCounts, DifficultyError, difficulty_histogram, difficulty_statistics, read_reward_means
+from envpool.curation.difficulty import (
+    DifficultyCounts,
+    DifficultyError,
+    difficulty_histogram,
+    difficulty_statistics,
+    read_reward_means,
+)
 
 TOTAL = "(all files)"
 QUANTITIES = {

@@ -25,7 +25,7 @@ from configs.engine_check import weight_transfer_of
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.run_config import RunConfig
 from configs.simulation_check import uses_world_model
-from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.chat.chat_format import ChatFormat, load_chat_format
 from envpool.policy import IntArray, Message, PolicyError
 from envpool.problem import Problem
 from envpool.task import Task

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.run_config import RunConfig
-from envpool.seconds_histogram import quantile_s
+from envpool.pool.seconds_histogram import quantile_s
 
 Row = Mapping[str, float]
 Bins = Mapping[str, Sequence[int]]
@@ -16,7 +16,7 @@ SINCE = ("started", "lost", "warm_hits", "swept", "graded", "shared")
 @dataclass(frozen=True)
 class FleetCounters:
     """Running counts of every engine and rollout worker at one moment. `seconds` is per worker: what is timed (start, exec,
-    eval) -> bins of envpool.seconds_histogram."""
+    eval) -> bins of envpool.pool.seconds_histogram."""
 
     time_s: float = 0.0
     engines: Sequence[Row] = ()

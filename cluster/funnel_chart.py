@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from cluster.svg_charts import PALETTE, Axis, legend
-from envpool.funnel import ALL, SourceFunnel
+from envpool.curation.funnel import ALL, SourceFunnel
 
 CHART_WIDTH = 640
 NAMES_PX, NUMBERS_PX = 132, 176

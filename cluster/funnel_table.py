@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from envpool.funnel import SourceFunnel
+from envpool.curation.funnel import SourceFunnel
 
 
 def funnel_table(funnels: Sequence[SourceFunnel], fails: Mapping[str, int]) -> Table:
@@ -22,7 +22,7 @@ def funnel_table(funnels: Sequence[SourceFunnel], fails: Mapping[str, int]) -> T
 def funnel_markdown(funnels: Sequence[SourceFunnel], fails: Mapping[str, int]) -> str:
     """The same as a Markdown table.
 
-    >>> from envpool.funnel import Funnel
+    >>> from envpool.curation.funnel import Funnel
     >>> steps = Funnel((("played", 4), ("resolved", 3))), Funnel((("played", 2), ("resolved", 2)))
     >>> print(funnel_markdown([SourceFunnel("gym", 9, *steps)], {"resolved": 1}))
     | step | gym | rejects by itself |

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from cluster.run_folder import write_atomically
+from envpool.trajectories.trajectory_columns import read_scalars
+from envpool.trajectories.trajectory_store import TrajectoryFileError, read_trajectories, write_trajectories
 from envpool.trajectory import StopReason
-from envpool.trajectory_columns import read_scalars
-from envpool.trajectory_store import TrajectoryFileError, read_trajectories, write_trajectories
 from verifier.reward import Group, LostEpisode
 from verifier.score_columns import score_columns, scored_from_columns
 from verifier.trajectory_filter import TrajectoryFacts

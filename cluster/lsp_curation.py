@@ -11,11 +11,11 @@ import orjson
 
 from cluster.group_store import read_groups
 from configs.curate_config import CurateConfig
-from envpool.chat_endpoint import ChatEndpoint
-from envpool.lsp_turns import num_lsp_successes, useless_lsp_turns
-from envpool.token_usage import UsageLedger
+from envpool.curation.lsp_turns import num_lsp_successes, useless_lsp_turns
+from envpool.curation.turn_deletion import without_turns
+from envpool.endpoints.chat_endpoint import ChatEndpoint
+from envpool.endpoints.token_usage import UsageLedger
 from envpool.trajectory import Trajectory
-from envpool.turn_deletion import without_turns
 from verifier.lsp_judge import Judgement, LspVerdict, judge_lsp_use
 from verifier.trajectory_curation import CurationRules, Pair
 from verifier.trajectory_filter import TrajectoryFacts

@@ -8,15 +8,15 @@ from pathlib import Path
 import orjson
 
 from configs.run_config import RunConfig
-from envpool.dataset_row import RowError
-from envpool.image_cache import FolderImages
+from envpool.dataset_rows.dataset_row import RowError
 from envpool.patch import Patch
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.sandbox_errors import SandboxError
-from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes import SANDBOXES
 from envpool.task import Task
-from envpool.task_file import iter_tasks
-from envpool.task_store import read_tasks
+from envpool.task_sets.task_file import iter_tasks
+from envpool.task_sets.task_store import read_tasks
 from verifier.evaluation_folder import swebench_row, write_evaluation
 from verifier.hidden_tests import grade_patch
 from verifier.predictions import Prediction, read_predictions

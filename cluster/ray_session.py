@@ -19,7 +19,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from cluster.machine_memory import MIB, free_memory_mib, free_shared_memory_mib
 from cluster.placement import GroupPlan, Plan, add_up, describe, fitting_plan
 from configs.cluster_config import ClusterConfig
-from envpool.process_tree import descendants, live_processes
+from envpool.sandbox_parts.process_tree import descendants, live_processes
 
 SHARED_MEMORY_RESERVE_MIB = 64
 """Beside the object store: an engine's weight file and message queues."""

@@ -7,7 +7,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from envpool.dataset_row import RowError
+from envpool.dataset_rows.dataset_row import RowError
 from verifier.regrade import Regraded, regrade_log, regrade_trajectories
 
 

@@ -12,7 +12,7 @@ from cluster.metric_sinks import read_metrics
 from cluster.stacked_chart import stacked_bars
 from cluster.svg_charts import Series, bar_chart, line_chart
 from cluster.viewer.task_lookup import task_list
-from envpool.funnel import funnel_from_dict
+from envpool.curation.funnel import funnel_from_dict
 from trainers.step_seconds import LABELS
 
 Records = Mapping[str, dict[str, Any]]

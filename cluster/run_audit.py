@@ -21,7 +21,7 @@ from cluster.stages.grpo_stage import group_seed
 from cluster.window_ledger import LedgerRecord, read_ledger
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
-from envpool.turn_journal import JournalEntry, read_journal
+from envpool.agent.turn_journal import JournalEntry, read_journal
 from trainers.group_key import GroupKey
 from verifier.reward import Group, ScoredTrajectory
 

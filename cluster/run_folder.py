@@ -120,7 +120,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def _prompt_version(episode: EpisodeConfig) -> str:
-    from envpool.prompt import prompt_version  # late: the tools are not needed for --help
+    from envpool.agent.prompt import prompt_version  # late: the tools are not needed for --help
     from envpool.tools import select_tools
 
     try:

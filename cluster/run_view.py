@@ -10,8 +10,8 @@ from rich.text import Text
 
 from cluster.run_folder import RunFolder
 from cluster.run_report import result_rows
+from envpool.trajectories.trajectory_store import read_trajectories
 from envpool.trajectory import Trajectory
-from envpool.trajectory_store import read_trajectories
 
 
 def results_table(folder: RunFolder) -> RenderableType:

@@ -30,8 +30,8 @@ def check_bubblewrap(config: RunConfig) -> Finding:
 
 def check_docker(config: RunConfig) -> Finding:
     """An engine that answers, and one command run in a container that has no network."""
-    from envpool.docker_engine import connect
     from envpool.sandbox_errors import SandboxError, SandboxUnavailableError
+    from envpool.sandbox_parts.docker_engine import connect
 
     needed = config.sandbox.backend == "docker"
     try:
@@ -52,7 +52,7 @@ def check_docker(config: RunConfig) -> Finding:
 
 async def container_devices(config: SandboxConfig) -> list[str]:
     """Network devices that a sandbox of an empty folder sees. Raises SandboxError."""
-    from envpool.image_cache import FolderImages
+    from envpool.sandbox_parts.image_cache import FolderImages
     from envpool.sandboxes.docker_sandbox import DockerBackend
 
     with tempfile.TemporaryDirectory(prefix="swe-doctor-") as folder:

@@ -14,12 +14,12 @@ from cluster.run_folder import RunFolder
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
 from envpool.action_formats import action_format
-from envpool.chat_sample import ChatSample, ChatSampleError, sample_of_trajectory
-from envpool.chat_sample_file import read_samples, write_samples
-from envpool.prompt import PROMPTS, tool_section
+from envpool.agent.prompt import PROMPTS, tool_section
+from envpool.chat.chat_sample import ChatSample, ChatSampleError, sample_of_trajectory
+from envpool.chat.chat_sample_file import read_samples, write_samples
 from envpool.tool import tool_schemas
 from envpool.tools import select_tools
-from envpool.trajectory_columns import read_texts
+from envpool.trajectories.trajectory_columns import read_texts
 
 CHOICES = {"train": "curated.json", "heldout": "curated_heldout.json"}
 """Which of a run's curated trajectories, and the file that names them."""

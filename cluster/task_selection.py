@@ -2,7 +2,7 @@
 
 from cluster.stage import StageContext, StageError
 from envpool.task import Task
-from envpool.task_store import TaskStoreError, read_tasks
+from envpool.task_sets.task_store import TaskStoreError, read_tasks
 
 
 def tasks_of(context: StageContext, split: str) -> list[Task]:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from envpool.issue_index import DEFAULT_SIMILARITY
-from envpool.parser_names import SWEBENCH_PARSERS
-from envpool.task_preparing import PrepareReport, errors_path, heldout_set, prepare_tasks
+from envpool.curation.issue_index import DEFAULT_SIMILARITY
+from envpool.dataset_rows.parser_names import SWEBENCH_PARSERS
+from envpool.dataset_rows.task_preparing import PrepareReport, errors_path, heldout_set, prepare_tasks
 from verifier.grading import EXIT_CODE_PARSER
 from verifier.log_parsers import LOG_PARSERS
 from verifier.log_parsers.swebench_log import LogParserMissingError, swebench_parser

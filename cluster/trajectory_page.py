@@ -3,8 +3,8 @@
 from html import escape
 
 from cluster.run_folder import RunFolder
+from envpool.trajectories.trajectory_store import read_trajectories
 from envpool.trajectory import Trajectory
-from envpool.trajectory_store import read_trajectories
 
 NEWEST_FIRST = ("eval-grpo", "eval-sft", "eval-base", "rollout")
 

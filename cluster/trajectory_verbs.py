@@ -11,13 +11,13 @@ from cluster.group_store import read_groups
 from cluster.run_folder import RunFolder
 from configs.stage_loading import load_config
 from envpool.action_formats import action_format
-from envpool.chat_format import load_chat_format
-from envpool.chat_sample import tool_specs
-from envpool.episode_import import trajectory_of_record
-from envpool.recorded_episode import RecordedEpisode, TrajectoryFormatError, record_trajectory
+from envpool.chat.chat_format import load_chat_format
+from envpool.chat.chat_sample import tool_specs
 from envpool.tools import select_tools
+from envpool.trajectories.episode_import import trajectory_of_record
+from envpool.trajectories.recorded_episode import RecordedEpisode, TrajectoryFormatError, record_trajectory
+from envpool.trajectories.trajectory_store import read_trajectories, write_trajectories
 from envpool.trajectory_formats import TRAJECTORY_FORMATS, TrajectoryFormat
-from envpool.trajectory_store import read_trajectories, write_trajectories
 from trainers.model_paths import resolve_model_path
 from verifier.reward import Reward, ScoredTrajectory
 from verifier.score_columns import score_columns

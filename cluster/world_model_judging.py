@@ -8,9 +8,9 @@ from typing import Any
 
 from cluster.episode_playing import task_seed
 from cluster.stage import StageContext
-from envpool.endpoint_policy import EndpointPolicy
+from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Completion, Generate, GenerateRequest
-from envpool.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
+from envpool.simulation.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
 from verifier.report_format import log_statuses
 from verifier.reward import ScoredTrajectory
 from verifier.simulated_scoring import Vote, mean_probability

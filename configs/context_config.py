@@ -6,8 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class ContextConfig:
     policy: str = "full"
-    """One of envpool.context_policies.CONTEXT_POLICIES: full, summary (old turns become a text that the policy writes), fold (the
-    outputs of old turns become one line each)."""
+    """One of envpool.agent.context_policies.CONTEXT_POLICIES: full, summary (old turns become a text that the policy writes),
+    fold (the outputs of old turns become one line each)."""
     interval: int = 10
     """summary: turns per summary (SWE-Master's m); fold: turns whose outputs are folded at once, so that the engine's prefix
     cache holds in between."""

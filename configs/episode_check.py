@@ -4,7 +4,7 @@ from configs.rollout_config import EpisodeConfig
 from configs.run_config import RunConfig
 
 CONTEXT_POLICIES = ("full", "summary", "fold")
-"""Names of envpool.context_policies.CONTEXT_POLICIES; a test holds them equal."""
+"""Names of envpool.agent.context_policies.CONTEXT_POLICIES; a test holds them equal."""
 
 
 def episode_problems(config: RunConfig) -> list[str]:

@@ -9,7 +9,7 @@ from configs.lsp_config import LspConfig
 
 @dataclass(frozen=True)
 class GarbledConfig:
-    """When a completion counts as garbled; the numbers are SWE-World's where it has one. See envpool.garbled_text."""
+    """When a completion counts as garbled; the numbers are SWE-World's where it has one. See envpool.agent.garbled_text."""
 
     stop: bool = False
     """End the episode at the first garbled completion; its call is not made."""
@@ -30,7 +30,7 @@ class GarbledConfig:
 @dataclass(frozen=True)
 class EpisodeConfig:
     prompt: str = "compact"
-    """Prompt template, one of envpool.prompt.PROMPTS."""
+    """Prompt template, one of envpool.agent.prompt.PROMPTS."""
     action_format: str = "xml"
     """How the model writes a tool call, one of envpool.action_formats.ACTION_FORMATS: `xml` or `native` (the chat template's own
     form, JSON). A property of how the model was trained; nothing is guessed from its name."""
@@ -109,7 +109,7 @@ class RolloutConfig:
     num_samples: int = 4
     """Episodes per task (best-of-N)."""
     policies: tuple[str, ...] = ("careful", "hasty", "sloppy", "sloppy")
-    """Who plays sample i: policies[i % len]. Names of envpool.scripted_policy.TEACHERS, `engine`, or `endpoint`."""
+    """Who plays sample i: policies[i % len]. Names of envpool.micro.scripted_policy.TEACHERS, `engine`, or `endpoint`."""
     concurrency: int = 32
     """Episodes in flight on one rollout worker."""
     infra_retries: int = 2

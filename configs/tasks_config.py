@@ -7,7 +7,7 @@ from configs.rollout_config import EndpointConfig
 
 @dataclass(frozen=True)
 class MicroTasksConfig:
-    """Knobs of the generator of micro-SWE tasks (envpool.micro_tasks)."""
+    """Knobs of the generator of micro-SWE tasks (envpool.micro.micro_tasks)."""
 
     num_train: int = 480
     """Distinct training tasks."""

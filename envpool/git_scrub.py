@@ -4,10 +4,10 @@ import logging
 import secrets
 import shlex
 
-from envpool.image_cache import BASE_REF
 from envpool.patch import Patch
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxLostError
+from envpool.sandbox_parts.image_cache import BASE_REF
 
 logger = logging.getLogger(__name__)
 

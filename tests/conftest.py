@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 
 from configs.sandbox_config import SandboxConfig
-from envpool.docker_engine import connect
-from envpool.image_cache import FolderImages
 from envpool.sandbox_errors import SandboxUnavailableError
+from envpool.sandbox_parts.docker_engine import connect
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import bubblewrap_works
 
 os.environ["SWE_MASTER_STRICT_METRICS"] = "1"  # a metric without a description fails the test that logs it

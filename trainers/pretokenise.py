@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from envpool.chat_format import ChatFormat, load_chat_format
+from envpool.chat.chat_format import ChatFormat, load_chat_format
 from envpool.policy import Message
 from trainers.sample_building import CONTEXT_VERSION
 from trainers.train_sample import TrainSample

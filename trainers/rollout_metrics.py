@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from envpool.history_reads import num_history_reads
+from envpool.agent.history_reads import num_history_reads
 from envpool.trajectory import StopReason
 from trainers.group_filter import has_spread
 from verifier.group_rollout import CUT

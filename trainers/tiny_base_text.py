@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from envpool.micro_names import ARGUMENTS, MODULES, NOUNS, OPERATOR_INFIX, OPERATOR_NOUNS, OPERATORS, VERBS
-from envpool.micro_tasks import ALL_CASES, apply_operator
+from envpool.micro.micro_names import ARGUMENTS, MODULES, NOUNS, OPERATOR_INFIX, OPERATOR_NOUNS, OPERATORS, VERBS
+from envpool.micro.micro_tasks import ALL_CASES, apply_operator
 from trainers.tiny_base_tokenizer import OTHER_WORDS, PHRASES, SPECIAL_TOKENS
 
 Segment = tuple[str, float]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from envpool.chat_layout import PLAIN
-from envpool.chat_template import jinja_template
-from envpool.micro_names import (
+from envpool.chat.chat_layout import PLAIN
+from envpool.chat.chat_template import jinja_template
+from envpool.micro.micro_names import (
     ARGUMENTS,
     EXPLICIT_TEMPLATES,
     MODULES,

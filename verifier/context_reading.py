@@ -5,9 +5,9 @@ from pathlib import PurePosixPath
 
 from envpool.git_scrub import GIT, apply_patch
 from envpool.patch import Patch
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
-from envpool.sandbox_pool import SandboxPool
 from verifier.deployable_context import DeployableContext
 from verifier.patch_sections import patch_sections
 

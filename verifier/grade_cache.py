@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from envpool.patch import Patch
-from envpool.seconds_histogram import SecondsHistogram
+from envpool.pool.seconds_histogram import SecondsHistogram
 from verifier.deployable_context import DeployableContext
 from verifier.test_report import TestReport
 

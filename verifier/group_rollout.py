@@ -10,16 +10,16 @@ from typing import TypeVar
 
 from configs.rollout_config import RolloutConfig
 from configs.verifier_config import VerifierConfig
-from envpool.chat_format import ChatFormat
-from envpool.episode import run_episode
-from envpool.execution_recorder import RecordingSandbox
+from envpool.agent.episode import run_episode
+from envpool.chat.chat_format import ChatFormat
 from envpool.policy import Generate, PolicyError
+from envpool.pool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_preparation import prepare_for_agent
 from envpool.sandbox_errors import LeaseExpiredError, SandboxError, retry_rule
-from envpool.sandbox_pool import SandboxPool
-from envpool.sandbox_preparation import prepare_for_agent
+from envpool.simulation.execution_recorder import RecordingSandbox
+from envpool.simulation.transition_format import ExecutedCommand
 from envpool.task import Task
 from envpool.trajectory import Trajectory, Turn
-from envpool.transition_format import ExecutedCommand
 from verifier.episode_seconds import episode_seconds
 from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.hidden_tests import BrokenTaskError, grade_patch
@@ -55,7 +55,7 @@ async def play_group(
 ) -> Group:
     """`group_size` episodes of one task, all at once, each in its own lease; members are sorted by `sample_index`.
 
-    An episode whose sandbox or policy broke goes on in a fresh sandbox after its finished turns (envpool.episode_replay),
+    An episode whose sandbox or policy broke goes on in a fresh sandbox after its finished turns (envpool.agent.episode_replay),
     `rollout.infra_retries` times, and is then a `LostEpisode`; the same holds for its grading. `recorded` are finished turns
     of an earlier process by sample_index. Once `cut` is set, episodes that are not graded yet are ended and count as lost.
     `grader` decides about finished episodes; without one, their hidden tests are really run in sandboxes of `pool`.

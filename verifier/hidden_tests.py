@@ -20,10 +20,10 @@ from typing import TypeVar
 
 from envpool.git_scrub import GIT, apply_patch
 from envpool.patch import Patch
+from envpool.pool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_preparation import set_up
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxError, SandboxLostError
-from envpool.sandbox_pool import SandboxPool
-from envpool.sandbox_preparation import set_up
 from envpool.task import Task
 from verifier.context_reading import read_context
 from verifier.deployable_context import DeployableContext

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from envpool.policy import PolicyError
-from envpool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.task import Task
 from envpool.trajectory import Trajectory
 from verifier.audit import AuditRule, AuditState, after_audit, is_audited

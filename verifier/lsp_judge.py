@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from configs.curate_config import LspCurationConfig
-from envpool.chat_endpoint import ChatEndpoint
-from envpool.lsp_turns import lsp_call
+from envpool.curation.lsp_turns import lsp_call
+from envpool.endpoints.chat_endpoint import ChatEndpoint
 from envpool.trajectory import Trajectory, Turn
 
 OTHER_OBSERVATION_CHARS = 100

@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 
 from envpool.git_scrub import apply_patch
 from envpool.patch import Patch
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
-from envpool.sandbox_pool import SandboxPool
 from verifier.context_reading import is_test_file, read_context
 from verifier.patch_sections import PatchSection, patch_sections
 

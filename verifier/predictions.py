@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpool.dataset_row import RowError, row_id, text
+from envpool.dataset_rows.dataset_row import RowError, row_id, text
+from envpool.dataset_rows.row_file import RowFileError, read_rows
 from envpool.patch import Patch
-from envpool.row_file import RowFileError, read_rows
 
 
 @dataclass(frozen=True)

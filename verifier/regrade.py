@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpool.dataset_row import RowError, mapping, string_list, text
+from envpool.dataset_rows.dataset_row import RowError, mapping, string_list, text
+from envpool.dataset_rows.row_file import read_rows
 from envpool.oracle import Oracle
-from envpool.row_file import read_rows
 from verifier.grading import grade_run
 from verifier.log_parsers import LOG_PARSERS, log_parser
 from verifier.log_parsers.swebench_log import LogParserMissingError

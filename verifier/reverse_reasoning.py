@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from envpool.chat_endpoint import ChatEndpoint
+from envpool.endpoints.chat_endpoint import ChatEndpoint
 from envpool.policy import PolicyError
 from envpool.untrusted_text import RESERVED_TAG, neutralise
 from verifier.world_model_data import WorldSample, shown_truth, with_thought

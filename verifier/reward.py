@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from envpool.simulation.transition_format import ExecutedCommand
 from envpool.trajectory import Trajectory
-from envpool.transition_format import ExecutedCommand
 from verifier.deployable_context import DeployableContext
 from verifier.episode_seconds import EpisodeSeconds
 

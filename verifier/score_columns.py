@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from envpool.simulation.transition_format import ExecutedCommand, ExecutionContext
 from envpool.trajectory import Trajectory
-from envpool.transition_format import ExecutedCommand, ExecutionContext
 from verifier.deployable_context import DeployableContext
 from verifier.episode_seconds import EpisodeSeconds
 from verifier.reward import Reward, ScoredTrajectory

@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from envpool.chat_format import ChatFormat
+from envpool.chat.chat_format import ChatFormat
 from envpool.policy import Completion, Message
 from verifier.curator_context import CuratorContext
 from verifier.report_format import SimulatedReport, parse_report

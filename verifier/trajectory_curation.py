@@ -6,8 +6,8 @@ Memory: a few numbers per task and per kept trajectory; nothing of the turns.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from envpool.curation import stable_split
-from envpool.funnel import FunnelCounter, SourceFunnel
+from envpool.curation.funnel import FunnelCounter, SourceFunnel
+from envpool.curation.heldout_split import stable_split
 from verifier.trajectory_filter import FilterLimits, Predicate, TrajectoryFacts
 
 PLAYED, DISTINCT, CAPPED, TRAIN = "played", "distinct", "capped", "train"

@@ -1,10 +1,10 @@
-"""The grader of models' patches, for whoever makes tasks and must know that they grade (envpool.package_validation)."""
+"""The grader of models' patches, for whoever makes tasks and must know that they grade (envpool.packages.package_validation)."""
 
 from dataclasses import dataclass
 
-from envpool.package_validation import Verdict
+from envpool.packages.package_validation import Verdict
 from envpool.patch import Patch
-from envpool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.task import Task
 from verifier.hidden_tests import BrokenTaskError, run_hidden_tests
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from configs.world_model_config import WorldModelConfig
-from envpool.chat_format import ChatFormat
+from envpool.chat.chat_format import ChatFormat
 from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
-from envpool.transition_format import ExecutionContext, InvalidRun, SimulatedRun, parse_run, transition_prompt
+from envpool.simulation.transition_format import ExecutionContext, InvalidRun, SimulatedRun, parse_run, transition_prompt
 from verifier.scorer_prompt import ScorerContext, build_prompt
 from verifier.simulated_scoring import Answer, Vote, answer_of, score_candidates
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from envpool.policy import Message
-from envpool.transition_format import ExecutedCommand, render_run, transition_prompt
+from envpool.simulation.transition_format import ExecutedCommand, render_run, transition_prompt
 from verifier.deployable_context import DeployableContext
 from verifier.patch_sections import normalised_diff
 from verifier.report_format import log_statuses, render_report, trim_log

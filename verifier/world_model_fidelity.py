@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from envpool.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
+from envpool.simulation.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
 
 
 def run_fidelity(pairs: Sequence[tuple[SimulatedRun | InvalidRun, ExecutedCommand]]) -> dict[str, float]:

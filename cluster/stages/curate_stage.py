@@ -15,7 +15,7 @@ from cluster.run_folder import write_atomically
 from cluster.stage import Stage, StageContext, StageError
 from cluster.svg_charts import standalone_svg
 from configs.curate_config import CurateConfig
-from envpool.difficulty import (
+from envpool.curation.difficulty import (
     DifficultyError,
     DifficultyIndex,
     TaskDifficulty,
@@ -24,10 +24,10 @@ from envpool.difficulty import (
     difficulty_of_outcomes,
     read_reward_rows,
 )
+from envpool.endpoints.token_usage import read_ledgers, usage_record
 from envpool.policy import PolicyError
-from envpool.problem_store import TaskStoreError
-from envpool.task_columns import TaskOrigin, read_task_origins
-from envpool.token_usage import read_ledgers, usage_record
+from envpool.task_sets.problem_store import TaskStoreError
+from envpool.task_sets.task_columns import TaskOrigin, read_task_origins
 from verifier.trajectory_curation import Curation, CurationRules, curate_trajectories
 from verifier.trajectory_filter import TrajectoryFacts, filter_limits, select_filters
 

@@ -6,7 +6,7 @@ from actors.worker_policies import LEDGERS
 from cluster.episode_playing import play_tasks
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
-from envpool.token_usage import read_ledgers, usage_record
+from envpool.endpoints.token_usage import read_ledgers, usage_record
 from verifier.reward import Group
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from cluster.stage import Stage, StageContext, StageError
 from cluster.tasks_prepare import knows_parser
-from envpool.image_cache import FolderImages
-from envpool.micro_tasks import generate_micro_tasks
-from envpool.package_sources import PackageTasksError
-from envpool.package_tasks import PackageTasksResult, make_package_tasks
-from envpool.row_file import RowFileError
-from envpool.sandbox_pool import SandboxPool
+from envpool.dataset_rows.row_file import RowFileError
+from envpool.dataset_rows.task_rows import import_tasks
+from envpool.micro.micro_tasks import generate_micro_tasks
+from envpool.packages.package_sources import PackageTasksError
+from envpool.packages.package_tasks import PackageTasksResult, make_package_tasks
+from envpool.pool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes import SANDBOXES
 from envpool.task import Task
-from envpool.task_file import TaskFileError, iter_tasks
-from envpool.task_rows import import_tasks
-from envpool.task_store import TaskStoreError, write_tasks
+from envpool.task_sets.task_file import TaskFileError, iter_tasks
+from envpool.task_sets.task_store import TaskStoreError, write_tasks
 from verifier.validation_grader import HiddenTestGrader
 
 

@@ -16,8 +16,8 @@ from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.world_model_judging import judged_patches, measured_runs, world_client
 from configs.simulation_check import uses_world_model
-from envpool.chat_endpoint import ChatEndpoint
-from envpool.chat_format import ChatFormat
+from envpool.chat.chat_format import ChatFormat
+from envpool.endpoints.chat_endpoint import ChatEndpoint
 from trainers.sft_loop import run_sft
 from trainers.train_sample import TrainSample
 from verifier.calibration import CALIBRATIONS

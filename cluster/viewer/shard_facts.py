@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.group_store import GroupStoreError, check_count, read_shard_lines
-from envpool.trajectory_columns import read_scalars
-from envpool.trajectory_store import TrajectoryFileError, open_trajectory_file
+from envpool.trajectories.trajectory_columns import read_scalars
+from envpool.trajectories.trajectory_store import TrajectoryFileError, open_trajectory_file
 
 NEEDED: dict[str, type] = {"instance_id": str, "sample_index": int, "policy_name": str, "stop_reason": str, "seconds": float}
 COUNTED: dict[str, type] = {"num_turns": int, "num_tokens": int}

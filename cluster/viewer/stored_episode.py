@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from envpool.trajectory_store import broken_file, open_trajectory_file
+from envpool.trajectories.trajectory_store import broken_file, open_trajectory_file
 
 TOKEN_ARRAYS = ("context_ids", "completion_ids", "rollout_logprobs", "policy_versions")
 KEPT_ROW_GROUPS = 4

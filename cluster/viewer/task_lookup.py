@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from envpool.problem_store import PROBLEMS_FILE, TaskStoreError
-from envpool.task_store import ORACLES_FILE
+from envpool.task_sets.problem_store import PROBLEMS_FILE, TaskStoreError
+from envpool.task_sets.task_store import ORACLES_FILE
 
 LISTED = {PROBLEMS_FILE: ("instance_id", "repo"), ORACLES_FILE: ("instance_id", "source", "split", "difficulty")}
 SHOWN = (

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from envpool.trajectory_store import TrajectoryFileError, broken_file, open_trajectory_file
+from envpool.trajectories.trajectory_store import TrajectoryFileError, broken_file, open_trajectory_file
 
 PLAIN = ("prompt", "patch", "report_text")
 NESTED = ("text", "observation")

@@ -20,7 +20,7 @@ from cluster.viewer.token_pieces import TokenTexts, find_tokenizer, read_fields,
 from configs.grpo_config import GRPOConfig
 from configs.model_config import ModelConfig
 from envpool.parquet_file import ParquetFileError
-from envpool.problem_store import TaskStoreError
+from envpool.task_sets.problem_store import TaskStoreError
 from trainers.advantages import ADVANTAGES
 from verifier.log_parsers import log_parser
 

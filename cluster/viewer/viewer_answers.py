@@ -13,8 +13,8 @@ from typing import Any
 
 from cluster.run_folder import RunFolderError
 from cluster.viewer.viewed_run import ViewedRun, is_run
-from envpool.problem_store import TaskStoreError
-from envpool.trajectory_store import TrajectoryFileError
+from envpool.task_sets.problem_store import TaskStoreError
+from envpool.trajectories.trajectory_store import TrajectoryFileError
 
 
 class AnswerError(LookupError):

@@ -27,7 +27,7 @@ from envpool.bug_operators.swapped_elements import swapped_elements
 from envpool.bug_operators.swapped_operator import swapped_operator
 from envpool.bug_operators.wrong_attribute import wrong_attribute
 from envpool.bug_operators.wrong_variable import wrong_variable
-from envpool.source_edit import BugOperator
+from envpool.packages.source_edit import BugOperator
 
 BUG_OPERATORS: dict[str, BugOperator] = {
     "swapped_operator": swapped_operator,

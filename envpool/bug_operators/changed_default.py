@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from envpool.source_edit import SourceEdit, SourceModule
+from envpool.packages.source_edit import SourceEdit, SourceModule
 
 
 def changed_default(module: SourceModule) -> Iterator[SourceEdit]:

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from envpool.source_edit import FUNCTIONS, SourceEdit, SourceModule
+from envpool.packages.source_edit import FUNCTIONS, SourceEdit, SourceModule
 
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from envpool.source_edit import SourceEdit, SourceModule
+from envpool.packages.source_edit import SourceEdit, SourceModule
 
 RETURN = re.compile(rb"return[ \t]*")
 

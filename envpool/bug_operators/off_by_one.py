@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from envpool.bug_operators.swapped_comparison import comparison_edit
-from envpool.source_edit import SourceEdit, SourceModule
+from envpool.packages.source_edit import SourceEdit, SourceModule
 
 BOUNDARIES: dict[type[ast.cmpop], tuple[str, str]] = {
     ast.Lt: ("<", "<="),

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from envpool.bug_operators.swapped_operator import SIGNS
-from envpool.source_edit import SourceEdit, SourceModule
+from envpool.packages.source_edit import SourceEdit, SourceModule
 
 
 def overwritten_value(module: SourceModule) -> Iterator[SourceEdit]:

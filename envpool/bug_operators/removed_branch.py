@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from envpool.source_edit import SourceEdit, SourceModule, blocks
+from envpool.packages.source_edit import SourceEdit, SourceModule, blocks
 
 ELSE_LINE = re.compile(rb"[ \t]*else[ \t]*:[ \t]*(#[^\r\n]*)?[\r\n]*")
 

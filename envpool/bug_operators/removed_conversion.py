@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from envpool.source_edit import SourceEdit, SourceModule
+from envpool.packages.source_edit import SourceEdit, SourceModule
 
 FUNCTIONS = frozenset({"list", "tuple", "set", "frozenset", "dict", "sorted", "reversed", "str", "int", "float", "abs", "iter"})
 METHODS = frozenset({"strip", "lstrip", "rstrip", "lower", "upper", "casefold", "copy"})

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from envpool.source_edit import SourceEdit, SourceModule, blocks
+from envpool.packages.source_edit import SourceEdit, SourceModule, blocks
 
 
 def removed_statement(module: SourceModule) -> Iterator[SourceEdit]:

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from itertools import pairwise
 
-from envpool.source_edit import SourceEdit, SourceModule
+from envpool.packages.source_edit import SourceEdit, SourceModule
 
 
 def swapped_arguments(module: SourceModule) -> Iterator[SourceEdit]:

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from envpool.source_edit import Function, SourceEdit, SourceModule, own_nodes
+from envpool.packages.source_edit import Function, SourceEdit, SourceModule, own_nodes
 
 LEFT_ALONE = frozenset({"self", "cls", "_"})
 

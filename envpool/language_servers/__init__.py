@@ -1,12 +1,12 @@
 """Which servers answer for which language. To add one: write `<language>_server.py` with a frozen subclass of
-envpool.language_server.LanguageServer that says how it is started, and add its line below; then a small real project and its
-line in tests/envpool/lsp_projects.py, and what installs the server in cluster/images/language_servers.sh."""
+envpool.lsp.language_server.LanguageServer that says how it is started, and add its line below; then a small real project and its
+line in tests/envpool/lsp/lsp_projects.py, and what installs the server in cluster/images/language_servers.sh."""
 
-from envpool.language_server import LanguageServer
 from envpool.language_servers.cpp_server import CppServer
 from envpool.language_servers.go_server import GoServer
 from envpool.language_servers.python_server import PythonServer
 from envpool.language_servers.typescript_server import TypeScriptServer
+from envpool.lsp.language_server import LanguageServer
 
 LANGUAGE_SERVERS: dict[str, LanguageServer] = {
     server.name: server for server in (PythonServer(), TypeScriptServer(), CppServer(), GoServer())

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import orjson
 
-from envpool.cpp_outline import enclosing_in_text
-from envpool.language_server import Diagnostics, LanguageServer, Launch
-from envpool.lsp_symbols import Symbol
+from envpool.lsp.cpp_outline import enclosing_in_text
+from envpool.lsp.language_server import Diagnostics, LanguageServer, Launch
+from envpool.lsp.lsp_symbols import Symbol
 
 DATABASES = ("compile_commands.json", "build/compile_commands.json", "compile_flags.txt")
 MAX_INCLUDE_FOLDERS = 64

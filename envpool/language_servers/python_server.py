@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from envpool.language_server import Diagnostics, LanguageServer, Launch
+from envpool.lsp.language_server import Diagnostics, LanguageServer, Launch
 
 HEAP_MIB = 2048
 _ANALYSIS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envpool.language_server import Diagnostics, LanguageServer, Launch
+from envpool.lsp.language_server import Diagnostics, LanguageServer, Launch
 
 HEAP_MIB = 2048
 _IDS = {

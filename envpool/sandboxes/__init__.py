@@ -6,8 +6,8 @@ removed."""
 from collections.abc import Callable
 
 from configs.sandbox_config import SandboxConfig
-from envpool.image_cache import FolderImages
 from envpool.sandbox import SandboxBackend
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.docker_sandbox import DockerBackend
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend

@@ -19,11 +19,6 @@ from typing import IO, Any
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from configs.sandbox_config import SandboxConfig
-from envpool.container_options import ENVIRONMENT, KEEPER, TASK, host_options
-from envpool.docker_engine import ENGINE_ERRORS, connect
-from envpool.docker_images import DockerImages
-from envpool.docker_shell import DockerShell
-from envpool.image_cache import BASE_REF, FolderImages
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import (
     ImageMissingError,
@@ -32,9 +27,14 @@ from envpool.sandbox_errors import (
     SandboxStartError,
     SandboxUnavailableError,
 )
-from envpool.sandbox_reaper import EXPIRES, LEASE, OWNER, Lease, reap_containers
-from envpool.shell_session import FLOOD_BYTES, ShellSession
-from envpool.tar_stream import CHUNK_BYTES, MAX_TAR_BYTES, bounded, checked_members, spooled
+from envpool.sandbox_parts.container_options import ENVIRONMENT, KEEPER, TASK, host_options
+from envpool.sandbox_parts.docker_engine import ENGINE_ERRORS, connect
+from envpool.sandbox_parts.docker_images import DockerImages
+from envpool.sandbox_parts.docker_shell import DockerShell
+from envpool.sandbox_parts.image_cache import BASE_REF, FolderImages
+from envpool.sandbox_parts.sandbox_reaper import EXPIRES, LEASE, OWNER, Lease, reap_containers
+from envpool.sandbox_parts.shell_session import FLOOD_BYTES, ShellSession
+from envpool.sandbox_parts.tar_stream import CHUNK_BYTES, MAX_TAR_BYTES, bounded, checked_members, spooled
 
 DOCKER_PREFIX = "docker:"
 ENGINE_THREADS = 8  # engine calls at once: cold starts are bound by the engine, more of them only wait there

@@ -25,15 +25,15 @@ from functools import cache
 from pathlib import Path
 
 from configs.sandbox_config import SandboxConfig
-from envpool.contained_path import ContainedPaths
-from envpool.control_groups import ControlGroup, GroupLimits, limited_controllers, remove_empty_groups
-from envpool.image_cache import FolderImages
-from envpool.local_shell import MARKER, LocalShell
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxError, SandboxLostError, SandboxStartError, SandboxUnavailableError
-from envpool.sandbox_reaper import reap_folders, remove_folder, sandbox_folder
-from envpool.shell_session import FLOOD_BYTES, ShellSession
-from envpool.tar_stream import MAX_TAR_BYTES, chunks_of, get_members, put_members, spooled
+from envpool.sandbox_parts.contained_path import ContainedPaths
+from envpool.sandbox_parts.control_groups import ControlGroup, GroupLimits, limited_controllers, remove_empty_groups
+from envpool.sandbox_parts.image_cache import FolderImages
+from envpool.sandbox_parts.local_shell import MARKER, LocalShell
+from envpool.sandbox_parts.sandbox_reaper import reap_folders, remove_folder, sandbox_folder
+from envpool.sandbox_parts.shell_session import FLOOD_BYTES, ShellSession
+from envpool.sandbox_parts.tar_stream import MAX_TAR_BYTES, chunks_of, get_members, put_members, spooled
 
 logger = logging.getLogger(__name__)
 

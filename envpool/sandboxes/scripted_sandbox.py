@@ -6,10 +6,10 @@ import tarfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 
 from configs.sandbox_config import SandboxConfig
-from envpool.image_cache import FolderImages
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import SandboxLostError
-from envpool.tar_stream import MAX_TAR_BYTES, bounded, checked_members, one_chunk, spooled
+from envpool.sandbox_parts.image_cache import FolderImages
+from envpool.sandbox_parts.tar_stream import MAX_TAR_BYTES, bounded, checked_members, one_chunk, spooled
 
 Script = Mapping[str, ExecResult | Sequence[ExecResult]] | Callable[[str], ExecResult]
 

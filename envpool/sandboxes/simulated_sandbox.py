@@ -1,8 +1,9 @@
 """A sandbox in which files are real and executions are not: SWE-World's rollouts without containers.
 
 Edits, navigation and every shell command that executes no code really happen, in a sandbox of another backend
-(`sandbox.files_in`: process, isolated by bubblewrap). What executes code (envpool.executed_code) is answered by a transition
-model. Of a list such as `cd src && python3 t.py || echo no` the parts that execute nothing are run and the joints are followed.
+(`sandbox.files_in`: process, isolated by bubblewrap). What executes code (envpool.simulation.executed_code) is answered by a
+transition model. Of a list such as `cd src && python3 t.py || echo no` the parts that execute nothing are run and the joints are
+followed.
 
 What a command reads as a shell would cut it: code that is started some other way (a git hook, a program not in EXECUTORS) really
 runs, inside the isolated sandbox. A model that gives no readable answer in `TRIES` samples makes the command end with exit code
@@ -15,17 +16,17 @@ import zlib
 from collections.abc import Awaitable, Callable
 
 from configs.sandbox_config import SandboxConfig
-from envpool.executed_code import CommandPart, command_parts
-from envpool.execution_recorder import DelegatingSandbox
-from envpool.image_cache import FolderImages
 from envpool.policy import PolicyError
+from envpool.pool.sandbox_pool import SweepingBackend
 from envpool.problem import Problem
 from envpool.sandbox import ExecResult, Sandbox, SandboxBackend
 from envpool.sandbox_errors import SandboxLostError, SandboxUnavailableError
-from envpool.sandbox_pool import SweepingBackend
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.docker_sandbox import DockerBackend
 from envpool.sandboxes.process_sandbox import ProcessBackend
-from envpool.transition_format import ExecutionContext, InvalidRun, parse_run
+from envpool.simulation.executed_code import CommandPart, command_parts
+from envpool.simulation.execution_recorder import DelegatingSandbox
+from envpool.simulation.transition_format import ExecutionContext, InvalidRun, parse_run
 
 SimulateText = Callable[[ExecutionContext, int], Awaitable[str]]
 """A transition model: what it may see and a seed in, its answer's text out. Raises PolicyError when the engine broke."""

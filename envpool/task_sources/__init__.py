@@ -1,14 +1,14 @@
 """Datasets of issues, one adapter each.
 
 To add one: write `<name>_rows.py` with `parse_row(row) -> Task`, which reads a raw row with the helpers of
-`envpool.dataset_row` and raises RowError, and nothing else, for a row it cannot use; add one line here. The image, the
-script that runs the hidden tests and the log parser's name must come out of the row, or of a table in this repository:
+`envpool.dataset_rows.dataset_row` and raises RowError, and nothing else, for a row it cannot use; add one line here. The image,
+the script that runs the hidden tests and the log parser's name must come out of the row, or of a table in this repository:
 nothing is downloaded.
 """
 
 from collections.abc import Callable
 
-from envpool.dataset_row import Row
+from envpool.dataset_rows.dataset_row import Row
 from envpool.task import Task
 from envpool.task_sources import harbor_rows, r2e_gym_rows, swe_bench_rows, swe_gym_rows, swe_rebench_rows, swe_smith_rows
 

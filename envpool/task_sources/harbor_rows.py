@@ -1,4 +1,4 @@
-"""Harbor task directories, read into rows by `envpool.harbor_folder`.
+"""Harbor task directories, read into rows by `envpool.dataset_rows.harbor_folder`.
 
 A row has `instance_id`, the texts `task_toml`, `instruction` and `dockerfile`, and `tests` and `solution`: lists of
 `{path, base64, executable}`. The tests enter the sandbox for grading only; `tests/test.sh` leaves a number in
@@ -12,11 +12,11 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from envpool.dataset_row import Row, RowError, row_id, text
+from envpool.dataset_rows.dataset_row import Row, RowError, row_id, text
+from envpool.dataset_rows.swe_bench_fields import GRADING_TIMEOUT_S, checked_image, licence, raw_json
 from envpool.diff_paths import leaves_repository
 from envpool.oracle import HiddenFile, Oracle
 from envpool.problem import Problem
-from envpool.swe_bench_fields import GRADING_TIMEOUT_S, checked_image, licence, raw_json
 from envpool.task import Task
 
 EVAL_SCRIPT = "mkdir -p /logs/verifier\nrm -f /logs/verifier/reward.txt /logs/verifier/reward.json\nbash /tests/test.sh\n"

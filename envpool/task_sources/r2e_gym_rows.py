@@ -7,13 +7,13 @@ the run equal `expected_output_json` exactly.
 
 import re
 
-from envpool.dataset_row import Row, RowError, row_id, text
+from envpool.dataset_rows.dataset_row import Row, RowError, row_id, text
+from envpool.dataset_rows.parsed_commit import commit_diff, expected_status, parsed_commit
+from envpool.dataset_rows.row_diff import checked_diff
+from envpool.dataset_rows.swe_bench_fields import GRADING_TIMEOUT_S, WORKDIR, image_reference, licence, raw_json
 from envpool.oracle import Oracle
-from envpool.parsed_commit import commit_diff, expected_status, parsed_commit
 from envpool.preparation import Preparation
 from envpool.problem import Problem
-from envpool.row_diff import checked_diff
-from envpool.swe_bench_fields import GRADING_TIMEOUT_S, WORKDIR, image_reference, licence, raw_json
 from envpool.task import Task
 
 HIDDEN = "/r2e_hidden"

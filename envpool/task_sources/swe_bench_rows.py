@@ -6,12 +6,12 @@ card carry none: their script is composed from the repository and version by `SW
 SWE-bench publishes for the instance.
 """
 
-from envpool.dataset_row import Row, RowError, row_id, text
-from envpool.eval_script import command_on_files, compose_eval_script, django_labels, runnable_test_files
+from envpool.dataset_rows.dataset_row import Row, RowError, row_id, text
+from envpool.dataset_rows.eval_script import command_on_files, compose_eval_script, django_labels, runnable_test_files
+from envpool.dataset_rows.repo_suite import suite_of
+from envpool.dataset_rows.swe_bench_fields import WORKDIR, given_script, image_reference, published_image, swe_bench_task
+from envpool.dataset_rows.swe_bench_suites import SWE_BENCH_SUITES
 from envpool.preparation import NOTHING, Preparation
-from envpool.repo_suite import suite_of
-from envpool.swe_bench_fields import WORKDIR, given_script, image_reference, published_image, swe_bench_task
-from envpool.swe_bench_suites import SWE_BENCH_SUITES
 from envpool.task import Task
 
 IMAGE = "swebench/sweb.eval.x86_64.{}:latest"

@@ -2,11 +2,11 @@
 
 import shlex
 
-from envpool.dataset_row import Row, RowError, row_id, text
-from envpool.eval_script import command_on_files, compose_eval_script, mypy_cases, runnable_test_files
-from envpool.repo_suite import RepoSuite, suite_of
-from envpool.swe_bench_fields import WORKDIR, given_script, image_reference, published_image, swe_bench_task
-from envpool.swe_gym_suites import SWE_GYM_SUITES
+from envpool.dataset_rows.dataset_row import Row, RowError, row_id, text
+from envpool.dataset_rows.eval_script import command_on_files, compose_eval_script, mypy_cases, runnable_test_files
+from envpool.dataset_rows.repo_suite import RepoSuite, suite_of
+from envpool.dataset_rows.swe_bench_fields import WORKDIR, given_script, image_reference, published_image, swe_bench_task
+from envpool.dataset_rows.swe_gym_suites import SWE_GYM_SUITES
 from envpool.task import Task
 
 IMAGE = "xingyaoww/sweb.eval.x86_64.{}:latest"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from envpool.dataset_row import Row, RowError, mapping, row_id, text
-from envpool.eval_script import command_on_files, compose_eval_script, runnable_test_files
-from envpool.swe_bench_fields import WORKDIR, image_reference, swe_bench_task
+from envpool.dataset_rows.dataset_row import Row, RowError, mapping, row_id, text
+from envpool.dataset_rows.eval_script import command_on_files, compose_eval_script, runnable_test_files
+from envpool.dataset_rows.swe_bench_fields import WORKDIR, image_reference, swe_bench_task
 from envpool.task import Task
 
 

@@ -9,15 +9,11 @@ compiled in an environment of its own does; Python rows without it get the Pytho
 import hashlib
 import re
 
-from envpool.dataset_row import Row, RowError, row_id, string_list, text
-from envpool.diff_paths import leaves_repository
-from envpool.eval_script import ENTER_ENVIRONMENT, command_on_files, starts_pytest
-from envpool.oracle import Oracle
-from envpool.preparation import Preparation
-from envpool.problem import Problem
-from envpool.reverse_diff import reverse_diff
-from envpool.row_diff import checked_diff, diff
-from envpool.swe_bench_fields import (
+from envpool.dataset_rows.dataset_row import Row, RowError, row_id, string_list, text
+from envpool.dataset_rows.eval_script import ENTER_ENVIRONMENT, command_on_files, starts_pytest
+from envpool.dataset_rows.reverse_diff import reverse_diff
+from envpool.dataset_rows.row_diff import checked_diff, diff
+from envpool.dataset_rows.swe_bench_fields import (
     GRADING_TIMEOUT_S,
     WORKDIR,
     checked_image,
@@ -27,6 +23,10 @@ from envpool.swe_bench_fields import (
     licence,
     raw_json,
 )
+from envpool.diff_paths import leaves_repository
+from envpool.oracle import Oracle
+from envpool.preparation import Preparation
+from envpool.problem import Problem
 from envpool.task import Task
 
 PYTEST = "pytest --disable-warnings --color=no --tb=no --verbose"

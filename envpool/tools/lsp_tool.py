@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from configs.lsp_config import LspConfig
 from configs.rollout_config import EpisodeConfig
-from envpool.language_server import LanguageServer
-from envpool.language_session import LanguageSession
-from envpool.lsp_errors import LspError, LspRefusalError
-from envpool.lsp_questions import COMMANDS, NEEDS, Answer, Asking, Question, headline
-from envpool.lsp_session import LspSession, check_config
+from envpool.lsp.language_server import LanguageServer
+from envpool.lsp.language_session import LanguageSession
+from envpool.lsp.lsp_errors import LspError, LspRefusalError
+from envpool.lsp.lsp_questions import COMMANDS, NEEDS, Answer, Asking, Question, headline
+from envpool.lsp.lsp_session import LspSession, check_config
+from envpool.lsp.sandbox_mirror import SandboxMirror
 from envpool.sandbox import Sandbox
-from envpool.sandbox_mirror import SandboxMirror
 from envpool.tool import JsonSchema, Observation, ToolLimits
 
 SPARE_S = 0.5

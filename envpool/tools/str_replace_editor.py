@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from configs.rollout_config import EpisodeConfig
-from envpool.edit_history import Edit, EditHistory
+from envpool.agent.edit_history import Edit, EditHistory
 from envpool.sandbox import Sandbox
 from envpool.tool import JsonSchema, Observation, ToolLimits, integer_pair
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envpool.recorded_episode import RecordedEpisode
+from envpool.trajectories.recorded_episode import RecordedEpisode
 from envpool.trajectory_formats import atif_format, mini_swe_agent_format, openai_format, r2e_gym_format, swe_agent_format
 
 

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from envpool.action_format import ToolCall, render_action
-from envpool.recorded_episode import RecordedEpisode, RecordedStep, TrajectoryFormatError, sample_call, tools_of, want
+from envpool.trajectories.recorded_episode import (
+    RecordedEpisode,
+    RecordedStep,
+    TrajectoryFormatError,
+    sample_call,
+    tools_of,
+    want,
+)
 from envpool.trajectory_formats.openai_format import text_of
 
 VERSION = "ATIF-v1.8"

@@ -6,7 +6,7 @@ Carries the conversation, the patch and the exit status; times and token ids are
 from collections.abc import Mapping
 from typing import Any
 
-from envpool.recorded_episode import RecordedEpisode, TrajectoryFormatError, rest_of, sample_of_episode, want
+from envpool.trajectories.recorded_episode import RecordedEpisode, TrajectoryFormatError, rest_of, sample_of_episode, want
 from envpool.trajectory_formats import openai_format
 
 FORMAT = "mini-swe-agent-1.1"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from envpool.action_format import ToolCall, render_action
-from envpool.recorded_episode import (
+from envpool.trajectories.recorded_episode import (
     RecordedEpisode,
     RecordedStep,
     TrajectoryFormatError,

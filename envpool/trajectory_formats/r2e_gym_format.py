@@ -6,7 +6,7 @@ Reading and writing again gives the same document: fields we have no name for ar
 from collections.abc import Mapping
 from typing import Any
 
-from envpool.recorded_episode import RecordedEpisode, RecordedStep, TrajectoryFormatError, rest_of, want
+from envpool.trajectories.recorded_episode import RecordedEpisode, RecordedStep, TrajectoryFormatError, rest_of, want
 
 _STEP = ("thought", "action", "observation", "llm_exec_time", "env_exec_time", "token_usage_prompt", "token_usage_completion")
 _EPISODE = ("trajectory_steps", "output_patch", "exit_reason", "reward")

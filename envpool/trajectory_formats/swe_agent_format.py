@@ -6,7 +6,7 @@ Carries texts, the patch (`info.submission`) and times of commands; token ids an
 from collections.abc import Mapping
 from typing import Any
 
-from envpool.recorded_episode import RecordedEpisode, RecordedStep, TrajectoryFormatError, rest_of, want
+from envpool.trajectories.recorded_episode import RecordedEpisode, RecordedStep, TrajectoryFormatError, rest_of, want
 from envpool.trajectory_formats.openai_format import text_of
 
 _STEP = ("action", "observation", "thought", "execution_time")

@@ -22,10 +22,10 @@ from configs.model_config import EngineConfig
 from configs.rollout_config import EndpointConfig
 from envpool.action_format import ToolCall
 from envpool.action_formats import ACTION_FORMATS
-from envpool.chat_endpoint import ChatEndpoint
-from envpool.chat_format import load_chat_format
-from envpool.endpoint_messages import native_messages
-from envpool.endpoint_policy import EndpointPolicy
+from envpool.chat.chat_format import load_chat_format
+from envpool.endpoints.chat_endpoint import ChatEndpoint
+from envpool.endpoints.endpoint_messages import native_messages
+from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import GenerateRequest, Message
 from envpool.tool import tool_schemas
 from envpool.tools import select_tools

@@ -32,12 +32,12 @@ from configs.model_config import EngineConfig, SyncCheckConfig
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
-from envpool.image_cache import FolderImages
-from envpool.micro_tasks import generate_micro_tasks
+from envpool.agent.turn_journal import read_journal
+from envpool.micro.micro_tasks import generate_micro_tasks
 from envpool.policy import Completion, GenerateRequest, PolicyError
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.task import Task
 from envpool.trajectory import StopReason
-from envpool.turn_journal import read_journal
 from tests.actors.random_qwen import write_random_qwen
 from trainers.loss_spec import sft_loss_spec
 from trainers.train_sample import TrainSample

@@ -11,12 +11,12 @@ import trainers
 from actors.simulation import Simulation
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
-from envpool.chat_format import load_chat_format
-from envpool.image_cache import FolderImages
+from envpool.chat.chat_format import load_chat_format
 from envpool.policy import Completion, GenerateRequest
-from envpool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.simulated_sandbox import SimulatedBackend
-from tests.envpool.agent_doubles import LinePolicy
+from tests.envpool.agent.agent_doubles import LinePolicy
 from tests.verifier.small_repo import FILES, TASK
 from verifier.calibration import ScaledLogOdds, calibration_as_dict
 from verifier.grade_cache import GradeCache

@@ -18,11 +18,11 @@ from configs.run_config import RunConfig
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
 from envpool.action_format import ToolCall, render_action
-from envpool.image_cache import FolderImages
-from envpool.micro_tasks import generate_micro_tasks
+from envpool.endpoints.token_usage import read_ledgers, usage_record
+from envpool.micro.micro_tasks import generate_micro_tasks
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.task import Task
-from envpool.token_usage import read_ledgers, usage_record
-from tests.envpool.test_endpoint_policy import ScriptedServer, server  # noqa: F401
+from tests.envpool.endpoints.test_endpoint_policy import ScriptedServer, server  # noqa: F401
 from trainers.model_paths import resolve_model_path
 from verifier.reward import Group
 

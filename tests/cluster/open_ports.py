@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from envpool.process_tree import descendants, live_processes
+from envpool.sandbox_parts.process_tree import descendants, live_processes
 
 LISTEN = "0A"
 CALLS = (

@@ -27,16 +27,16 @@ from configs.curate_config import CurateConfig
 from configs.run_config import RunConfig
 from configs.tasks_config import MicroTasksConfig
 from envpool.action_formats import ACTION_FORMATS
-from envpool.chat_sample import sample_of_trajectory
-from envpool.micro_tasks import generate_micro_tasks
+from envpool.agent.prompt import PROMPTS, build_messages, tool_section
+from envpool.chat.chat_sample import sample_of_trajectory
+from envpool.micro.micro_tasks import generate_micro_tasks
 from envpool.patch import Patch
 from envpool.problem import Problem
-from envpool.prompt import PROMPTS, build_messages, tool_section
-from envpool.task_store import write_tasks
+from envpool.task_sets.task_store import write_tasks
 from envpool.tools import TOOLS
+from envpool.trajectories.trajectory_columns import TrajectoryTexts
+from envpool.trajectories.trajectory_store import DERIVED
 from envpool.trajectory import StopReason, Trajectory, Turn
-from envpool.trajectory_columns import TrajectoryTexts
-from envpool.trajectory_store import DERIVED
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
 
 CALL = "<function=execute_bash>\n<parameter=command>ls</parameter>\n</function>"

@@ -13,7 +13,7 @@ import typer
 from cluster.cli import app
 from configs.stage_loading import load_config
 from tests.cluster.doc_commands import ShellBlock, commands, shell_blocks
-from tests.envpool.small_sdist import SDIST
+from tests.envpool.packages.small_sdist import SDIST
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

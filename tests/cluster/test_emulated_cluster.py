@@ -21,7 +21,7 @@ from cluster.ray_session import ClusterError, cluster_nodes, create_placement_gr
 from cluster.run_folder import RunFolder
 from configs.cluster_config import ClusterConfig
 from configs.stage_loading import load_config
-from envpool.process_tree import descendants, live_processes
+from envpool.sandbox_parts.process_tree import descendants, live_processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 COMMAND = [str(Path(sys.executable).parent / "swe-master")]

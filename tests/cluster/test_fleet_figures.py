@@ -7,7 +7,7 @@ from cluster.metric_catalogue import metric_named
 from configs.cluster_config import ClusterConfig
 from configs.model_config import EngineConfig
 from configs.run_config import RunConfig
-from envpool.seconds_histogram import NUM_BINS, SecondsHistogram, quantile_s
+from envpool.pool.seconds_histogram import NUM_BINS, SecondsHistogram, quantile_s
 
 ENGINE = {
     "num_requests": 10.0,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.kuberay.ray_objects import RAY_VERSION
-from envpool.docker_engine import connect
+from envpool.sandbox_parts.docker_engine import connect
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "cluster" / "images"

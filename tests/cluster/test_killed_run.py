@@ -8,9 +8,9 @@ import pytest
 from benchmarks.kill_campaign import VICTIMS, Findings, campaign
 from cluster.run_folder import RunFolder
 from configs.stage_loading import load_config
-from envpool.image_cache import FolderImages
-from envpool.micro_tasks import generate_micro_tasks
-from envpool.task_store import write_tasks
+from envpool.micro.micro_tasks import generate_micro_tasks
+from envpool.sandbox_parts.image_cache import FolderImages
+from envpool.task_sets.task_store import write_tasks
 from trainers.model_paths import resolve_model_path
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]

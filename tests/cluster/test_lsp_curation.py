@@ -17,12 +17,12 @@ from configs.curate_config import LspCurationConfig
 from configs.rollout_config import EndpointConfig
 from envpool.action_format import ToolCall, render_action
 from envpool.action_formats import ACTION_FORMATS
-from envpool.episode_import import trajectory_of_record
-from envpool.recorded_episode import RecordedEpisode, RecordedStep
-from envpool.turn_deletion import without_turns
+from envpool.curation.turn_deletion import without_turns
+from envpool.trajectories.episode_import import trajectory_of_record
+from envpool.trajectories.recorded_episode import RecordedEpisode, RecordedStep
 from tests.cluster.test_curate_stage import pairs, run, stored
-from tests.envpool.agent_doubles import CHAT
-from tests.envpool.test_endpoint_policy import ScriptedServer, server  # noqa: F401
+from tests.envpool.agent.agent_doubles import CHAT
+from tests.envpool.endpoints.test_endpoint_policy import ScriptedServer, server  # noqa: F401
 from trainers.sample_building import sft_samples
 from verifier.reward import Group, Reward, ScoredTrajectory
 

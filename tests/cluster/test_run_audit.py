@@ -12,7 +12,7 @@ from cluster.stages.grpo_stage import group_seed
 from cluster.window_ledger import WindowLedger
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
-from envpool.turn_journal import TurnJournal
+from envpool.agent.turn_journal import TurnJournal
 from tests.trainers.training_doubles import make_group, with_version
 from trainers.group_key import GroupKey
 

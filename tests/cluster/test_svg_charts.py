@@ -4,7 +4,7 @@ import pytest
 
 from cluster.funnel_chart import funnel_chart
 from cluster.svg_charts import PALETTE, Axis, Series, bar_chart, label_number, line_chart, standalone_svg, ticks
-from envpool.funnel import Funnel, SourceFunnel
+from envpool.curation.funnel import Funnel, SourceFunnel
 
 
 @pytest.mark.parametrize(

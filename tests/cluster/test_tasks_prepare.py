@@ -16,11 +16,11 @@ from cluster.stages.tasks_stage import imported_rows, make_tasks, prepared_tasks
 from cluster.tasks_prepare import knows_parser
 from configs.run_config import RunConfig
 from configs.tasks_config import MicroTasksConfig, TasksConfig
-from envpool.parser_names import SWEBENCH_PARSERS
-from envpool.task_file import iter_tasks
-from envpool.task_store import read_tasks
-from tests.envpool.row_examples import install_config, rebench_row, swe_row
-from tests.envpool.test_decontamination import EDITED, ISSUE, OTHER
+from envpool.dataset_rows.parser_names import SWEBENCH_PARSERS
+from envpool.task_sets.task_file import iter_tasks
+from envpool.task_sets.task_store import read_tasks
+from tests.envpool.curation.test_decontamination import EDITED, ISSUE, OTHER
+from tests.envpool.task_sources.row_examples import install_config, rebench_row, swe_row
 
 
 def run(*words: object) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from envpool.trajectory_store import read_trajectories
+from envpool.trajectories.trajectory_store import read_trajectories
 
 CLI = CliRunner()
 DOCUMENT = {

@@ -14,7 +14,7 @@ from cluster.stages.tts_stage import edit_of, judged_candidate, scaling_tables, 
 from configs.run_config import RunConfig
 from configs.tts_config import TTSConfig
 from configs.world_model_config import WorldModelConfig
-from envpool.chat_format import load_chat_format
+from envpool.chat.chat_format import load_chat_format
 from envpool.patch import Patch
 from envpool.policy import Completion, GenerateRequest
 from envpool.trajectory import StopReason, Trajectory, Turn

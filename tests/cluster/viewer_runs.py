@@ -10,7 +10,7 @@ from envpool.oracle import Oracle
 from envpool.patch import Patch
 from envpool.problem import Problem
 from envpool.task import Task
-from envpool.task_store import write_tasks
+from envpool.task_sets.task_store import write_tasks
 from envpool.trajectory import StopReason, Trajectory, Turn
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
 

@@ -4,10 +4,10 @@ import pytest
 
 from configs.sandbox_config import SandboxConfig
 from envpool.git_scrub import apply_patch, extract_patch
-from envpool.image_cache import FolderImages
 from envpool.patch import Patch
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
 
 Start = Callable[[], Awaitable[Sandbox]]

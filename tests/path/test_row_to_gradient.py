@@ -12,14 +12,14 @@ import torch
 
 from configs.rollout_config import EpisodeConfig
 from envpool.action_format import ToolCall, render_action
-from envpool.episode import run_episode
+from envpool.agent.episode import run_episode
 from envpool.patch import Patch
 from envpool.sandboxes.scripted_sandbox import ScriptedSandbox, said
 from envpool.task import Task
 from envpool.task_sources import TASK_SOURCES
 from envpool.trajectory import StopReason, Trajectory
 from tests.actors.random_qwen import write_random_qwen
-from tests.envpool.agent_doubles import CHAT, LinePolicy
+from tests.envpool.agent.agent_doubles import CHAT, LinePolicy
 from trainers.advantages import ADVANTAGES
 from trainers.loss_spec import LossSpec
 from trainers.losses import LOSSES

@@ -8,19 +8,19 @@ import pytest
 from configs.rollout_config import EpisodeConfig
 from envpool.action_format import ToolCall
 from envpool.action_formats import ACTION_FORMATS
-from envpool.chat_sample import chat_messages, sample_of_trajectory
-from envpool.chat_sample_file import read_samples, write_samples
-from envpool.chat_spans import tokenize_chat
-from envpool.episode import run_episode
+from envpool.agent.episode import run_episode
+from envpool.agent.prompt import PROMPTS, tool_section
+from envpool.chat.chat_sample import chat_messages, sample_of_trajectory
+from envpool.chat.chat_sample_file import read_samples, write_samples
+from envpool.chat.chat_spans import tokenize_chat
 from envpool.problem import Problem
-from envpool.prompt import PROMPTS, tool_section
 from envpool.sandbox import ExecResult
 from envpool.sandboxes.scripted_sandbox import ScriptedSandbox, said
 from envpool.tool import tool_schemas
 from envpool.tools import select_tools
+from envpool.trajectories.trajectory_columns import TrajectoryTexts, TurnTexts
 from envpool.trajectory import Trajectory
-from envpool.trajectory_columns import TrajectoryTexts, TurnTexts
-from tests.envpool.agent_doubles import CHAT, LinePolicy
+from tests.envpool.agent.agent_doubles import CHAT, LinePolicy
 from trainers.pretokenise import conversation_sample
 from trainers.sample_building import samples_from_trajectory, sft_samples
 

@@ -6,7 +6,7 @@ import pytest
 
 from envpool.action_format import ToolCall
 from envpool.action_formats import ACTION_FORMATS
-from envpool.chat_format import load_chat_format
+from envpool.chat.chat_format import load_chat_format
 from envpool.policy import Message
 from envpool.tool import tool_schemas
 from envpool.tools import select_tools

@@ -13,11 +13,11 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
 from configs.tasks_config import MicroTasksConfig
-from envpool.chat_format import load_chat_format
-from envpool.micro_names import EXPLICIT_TEMPLATES, VAGUE_TEMPLATES, function_names
-from envpool.micro_tasks import generate_micro_tasks
+from envpool.chat.chat_format import load_chat_format
+from envpool.micro.micro_names import EXPLICIT_TEMPLATES, VAGUE_TEMPLATES, function_names
+from envpool.micro.micro_tasks import generate_micro_tasks
+from envpool.micro.scripted_policy import TEACHERS
 from envpool.policy import Message
-from envpool.scripted_policy import TEACHERS
 from trainers.tiny_base_pretraining import (
     PREVIOUS_TOKEN_HEADS,
     sample_rows,

@@ -4,13 +4,13 @@ from functools import cache
 from pathlib import Path
 
 from configs.sandbox_config import SandboxConfig
-from envpool.image_cache import FolderImages
 from envpool.oracle import Oracle
+from envpool.packages.test_runtime import RUNTIME_FILE, pack_test_runtime
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
-from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.task import Task
-from envpool.test_runtime import RUNTIME_FILE, pack_test_runtime
 from tests.verifier.small_repo import file_diff
 
 BUGGY = "def add(a, b):\n    return a - b\n\n\ndef double(a):\n    return a * 2\n"

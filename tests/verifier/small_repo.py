@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from configs.sandbox_config import SandboxConfig
-from envpool.image_cache import FolderImages
 from envpool.oracle import Oracle
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
-from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
 from envpool.task import Task
 

@@ -10,11 +10,11 @@ import pytest
 from configs.rollout_config import RolloutConfig
 from configs.verifier_config import VerifierConfig
 from envpool.policy import Completion, Generate, GenerateRequest, PolicyError
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.sandbox_errors import SandboxStartError
-from envpool.sandbox_pool import SandboxPool
 from envpool.task import Task
 from envpool.trajectory import StopReason, Turn
-from tests.envpool.agent_doubles import CHAT, LinePolicy
+from tests.envpool.agent.agent_doubles import CHAT, LinePolicy
 from tests.verifier.small_repo import FILES, TASK, process_pool
 from verifier.grade_cache import GradeCache
 from verifier.group_rollout import CUT, OnTurn, play_group

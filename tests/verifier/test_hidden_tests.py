@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from configs.sandbox_config import SandboxConfig
-from envpool.image_cache import FolderImages
 from envpool.oracle import HiddenFile
 from envpool.patch import Patch
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.preparation import Preparation
 from envpool.sandbox import ExecResult
 from envpool.sandbox_errors import ImageMissingError
-from envpool.sandbox_pool import SandboxPool
+from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend, said
 from tests.verifier.small_repo import BUGGY, FILES, FIXED, GOLD, HIDDEN_PATH, TASK, VISIBLE_TEST, file_diff, process_pool
 from verifier.context_reading import collect_context

@@ -10,7 +10,7 @@ import pytest
 from envpool.action_format import ToolCall, render_action
 from envpool.patch import Patch
 from envpool.policy import PolicyError
-from envpool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_pool import SandboxPool
 from envpool.trajectory import StopReason, Trajectory, Turn
 from tests.verifier.small_repo import BUGGY, FILES, GOLD, TASK, file_diff, process_pool
 from verifier.audit import AuditRule

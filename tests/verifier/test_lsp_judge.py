@@ -3,8 +3,8 @@
 import pytest
 
 from configs.curate_config import LspCurationConfig
-from tests.envpool.test_endpoint_policy import ScriptedServer, endpoint_at, server  # noqa: F401
-from tests.envpool.test_turn_deletion import FOUND, lsp, played
+from tests.envpool.curation.test_turn_deletion import FOUND, lsp, played
+from tests.envpool.endpoints.test_endpoint_policy import ScriptedServer, endpoint_at, server  # noqa: F401
 from verifier.lsp_judge import LspVerdict, judge_lsp_use, parse_verdict, transcript
 
 YES, NO = r"Summary: good. \boxed{yes}", r"Verdict: \boxed{No}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from envpool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_pool import SandboxPool
 from tests.verifier.small_repo import BUGGY, FILES, GOLD, TASK, file_diff, process_pool
 from verifier.patch_signals import PatchSignals, command_for_test, patch_signals, reproductions_in
 

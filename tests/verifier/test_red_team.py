@@ -8,8 +8,8 @@ import pytest
 
 from envpool.git_scrub import extract_patch
 from envpool.patch import Patch
-from envpool.sandbox_pool import SandboxPool
-from envpool.sandbox_preparation import prepare_for_agent
+from envpool.pool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_preparation import prepare_for_agent
 from tests.verifier.pytest_repo import ADD, BUGGY, DOUBLE, FILES, FIXED, GOLD, HIDDEN_PATH, SECRET, TASK, VISIBLE, pytest_pool
 from tests.verifier.small_repo import file_diff
 from verifier.hidden_tests import grade_patch, run_hidden_tests

@@ -10,9 +10,9 @@ import pytest
 from cluster.predictions_command import grade_predictions
 from cluster.regrade_command import print_regraded
 from configs.stage_loading import load_config
-from envpool.dataset_row import RowError
-from envpool.image_cache import FolderImages
-from envpool.row_file import RowFileError
+from envpool.dataset_rows.dataset_row import RowError
+from envpool.dataset_rows.row_file import RowFileError
+from envpool.sandbox_parts.image_cache import FolderImages
 from tests.verifier.pytest_repo import ADD, BUGGY, DOUBLE, FIXED, GOLD, TASK, add_pytest_image
 from tests.verifier.small_repo import file_diff
 from verifier.evaluation_folder import test_output as output_file

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from configs.rollout_config import EndpointConfig
-from envpool.chat_endpoint import ChatEndpoint
-from envpool.transition_format import ExecutedCommand, ExecutionContext
+from envpool.endpoints.chat_endpoint import ChatEndpoint
+from envpool.simulation.transition_format import ExecutedCommand, ExecutionContext
 from verifier.reverse_reasoning import EndpointJudge, EndpointReasoner, add_reasoning, objection_to, teacher_prompt
 from verifier.scripted_reasoner import ScriptedReasoner, simulate_checks, value_of
 from verifier.world_model_data import WorldSample, transition_sample

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import trainers
 from configs.world_model_config import WorldModelConfig
-from envpool.chat_format import load_chat_format
+from envpool.chat.chat_format import load_chat_format
 from envpool.policy import Completion, GenerateRequest
-from envpool.transition_format import ExecutionContext, transition_prompt
+from envpool.simulation.transition_format import ExecutionContext, transition_prompt
 from envpool.untrusted_text import RESERVED_TAG
 from tests.verifier.test_scorer_prompt import CONTEXT, DIFF, ORACLE
 from verifier.curator_context import curator_context

@@ -10,9 +10,9 @@ import pytest
 
 import trainers
 from configs.world_model_config import WorldModelConfig
-from envpool.chat_format import load_chat_format
+from envpool.chat.chat_format import load_chat_format
 from envpool.policy import Completion, GenerateRequest, Message, PolicyError
-from envpool.transition_format import ExecutionContext, SimulatedRun
+from envpool.simulation.transition_format import ExecutionContext, SimulatedRun
 from tests.verifier.test_scorer_prompt import CONTEXT
 from verifier.simulated_scoring import Answer, Vote, answer_of, mean_probability, reward_probability, score_candidates
 from verifier.world_model_client import WorldModelClient

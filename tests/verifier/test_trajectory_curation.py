@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envpool.curation import stable_split
-from envpool.funnel import ALL
+from envpool.curation.funnel import ALL
+from envpool.curation.heldout_split import stable_split
 from envpool.trajectory import StopReason
 from verifier.trajectory_curation import Curation, CurationRules, curate_trajectories, shortest_per_task
 from verifier.trajectory_filter import FilterLimits, TrajectoryFacts, select_filters

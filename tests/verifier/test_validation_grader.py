@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from envpool.package_validation import Verdict, nothing_changed
+from envpool.packages.package_validation import Verdict, nothing_changed
 from tests.verifier.small_repo import FILES, GOLD, HIDDEN_PATH, TASK, file_diff, process_pool
 from verifier.validation_grader import HiddenTestGrader
 

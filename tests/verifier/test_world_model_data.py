@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from envpool.patch import Patch
+from envpool.simulation.transition_format import ExecutedCommand, ExecutionContext
 from envpool.trajectory import StopReason, Trajectory
-from envpool.transition_format import ExecutedCommand, ExecutionContext
 from tests.verifier.test_scorer_prompt import CONTEXT, DIFF
 from verifier.report_format import SimulatedReport, parse_report
 from verifier.reward import Reward, ScoredTrajectory

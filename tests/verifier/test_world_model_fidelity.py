@@ -2,7 +2,7 @@
 
 import pytest
 
-from envpool.transition_format import ExecutedCommand, ExecutionContext, InvalidRun, SimulatedRun
+from envpool.simulation.transition_format import ExecutedCommand, ExecutionContext, InvalidRun, SimulatedRun
 from verifier.world_model_fidelity import report_agreement, run_fidelity
 
 CONTEXT = ExecutionContext("", "python3 t.py", {}, "")

@@ -1,0 +1,1 @@
+"""One episode: prompt, context, stop rules, journal, replay."""

@@ -1,0 +1,1 @@
+"""Micro tasks and the scripted teachers that play them."""

@@ -1,0 +1,1 @@
+"""What a transition model is shown instead of real execution."""

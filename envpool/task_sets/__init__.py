@@ -1,0 +1,1 @@
+"""Task sets on disk: what an agent may open, and the rest."""

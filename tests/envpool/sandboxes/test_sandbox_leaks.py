@@ -1,0 +1,37 @@
+"""The leak benchmark in small, as a user would run it: workers and sandboxes are killed, nothing may stay."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks/sandbox_leaks.py"
+
+
+def run(*options: str) -> dict[str, Any]:
+    command = [sys.executable, str(SCRIPT), "--json", "--seed", "1", "--concurrency", "5", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, cwd=SCRIPT.parents[1])
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    record = json.loads(done.stdout)
+    assert isinstance(record, dict)
+    return record
+
+
+def check(record: dict[str, Any]) -> None:
+    assert record["finished"] + sum(record["reported"].values()) == record["episodes"]
+    assert record["finished"] > 0
+    assert record["leaked"] == {"containers": 0, "processes": 0, "descriptors": 0, "folders": 0}
+
+
+@pytest.mark.docker
+def test_no_leaks_with_docker(docker_engine: str) -> None:
+    options = ("--docker-host", docker_engine, "--episodes", "12", "--kill-s", "1.5", "--kill-worker-s", "6")
+    check(run("--backend", "docker", *options))
+
+
+def test_no_leaks_with_processes() -> None:
+    # Sandboxes are not killed one by one here: a shell that dies may have been killed by its agent, and that is a result.
+    check(run("--backend", "process", "--episodes", "20", "--kill-s", "1000", "--kill-worker-s", "4"))
