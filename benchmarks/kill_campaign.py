@@ -14,36 +14,24 @@ request at a time there: which requests share a batch depends on the moment and 
 
 import argparse
 import hashlib
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
+from benchmarks.killed_run import VICTIMS, KilledRun, note
 from cluster.run_audit import Audit, audit_run
 from configs.stage_loading import load_config
-from envpool.sandbox_parts.process_tree import carries, descendants, live_processes
 
-MARK = "SWE_KILL_CAMPAIGN"
-VICTIMS = ("engine", "rollout_worker", "learner", "sandbox", "driver")
-TITLES = {
-    "engine": ("ray::EngineActor", "VLLM::EngineCore"),
-    "rollout_worker": ("ray::RolloutWorker",),
-    "learner": ("ray::LearnerRank",),
-}
 RECOVERY_S = 400.0
 """The run must have written something again this long after a death."""
-ORPHAN_S = 30.0
 RUN_S = 3000.0
 LONGEST_PAUSE_S = 8.0
 """A victim dies up to this long after the run was seen at work."""
@@ -82,90 +70,6 @@ class Findings:
     bit_equal: int = 0
     """Runs that ended with the weights of the undisturbed one."""
     problems: list[str] = field(default_factory=list)
-
-
-class KilledRun:
-    """One run folder and the processes that work on it."""
-
-    def __init__(self, root: Path, overrides: list[str]) -> None:
-        self.root, self._overrides = root, overrides
-        self._mark = uuid.uuid4().hex
-        self._driver: subprocess.Popen[bytes] | None = None
-        self._log = root / "logs" / "campaign.log"
-        self.leftovers = 0
-        """Processes that were still there ORPHAN_S after their driver's death."""
-
-    def start(self) -> None:
-        environment = {**os.environ, MARK: self._mark}
-        command = [sys.executable, "-m", "cluster.cli", "grpo", "--resume", str(self.root), *self._overrides]
-        with self._log.open("ab") as log:
-            self._driver = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-    @property
-    def exit_code(self) -> int | None:
-        assert self._driver is not None
-        return self._driver.poll()
-
-    def written(self) -> int:
-        """Bytes of everything that says that the run goes on."""
-        files = [self.root / "window" / "ledger.jsonl", *(self.root / "journal").glob("*.jsonl")]
-        return sum(path.stat().st_size for path in files if path.exists())
-
-    def wait_for_progress(self, before: int, timeout_s: float) -> bool:
-        """Whether the run wrote on, or ended well, in time."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and self.exit_code is None:
-            if self.written() > before:
-                return True
-            time.sleep(0.1)
-        return self.exit_code == 0
-
-    def kill(self, victim: str, dice: random.Random) -> bool:
-        """Kill -9 one process of that kind; False when there is none now."""
-        assert self._driver is not None
-        if victim == "driver":
-            self._driver.kill()
-            self._driver.wait()
-            self.leftovers += self._wait_until_gone()
-            return True
-        pids = self._pids(victim)
-        if not pids:
-            return False
-        with suppress(ProcessLookupError):
-            os.kill(dice.choice(pids), signal.SIGKILL)
-            return True
-        return False
-
-    def _pids(self, victim: str) -> list[int]:
-        mine = self._mine()
-        if victim != "sandbox":
-            return [pid for pid in mine if _title(pid).startswith(TITLES[victim])]
-        workers = [pid for pid in mine if _title(pid).startswith(TITLES["rollout_worker"])]
-        return [process.pid for pid in workers for process in descendants(pid, live_processes())]
-
-    def _wait_until_gone(self) -> int:
-        deadline = time.monotonic() + ORPHAN_S
-        while (left := self._mine()) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        if left:
-            _note(f"{self.root.name}: left by the dead driver: {', '.join(_title(pid)[:60] for pid in left)}")
-        self.end()
-        return len(left)
-
-    def _mine(self) -> list[int]:
-        return [process.pid for process in live_processes() if carries(process.pid, f"{MARK}={self._mark}".encode())]
-
-    def end(self) -> None:
-        """Kill what is left of the run's processes."""
-        for pid in self._mine():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _title(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    return ""
 
 
 def weights_of(root: Path) -> str:
@@ -223,7 +127,7 @@ def campaign(
             findings.bit_equal += 1
         elif synchronous:
             findings.problems.append(f"{root.name} ({', '.join(died)}): other weights than the undisturbed run")
-        _note(
+        note(
             f"{root.name}: {len(died)} deaths survived ({', '.join(died)}); {dict(audit.counts)}; {len(audit.problems)} problems"
         )
     return findings
@@ -268,13 +172,9 @@ def make_base(work: Path) -> Path:
     for verb in ("tasks", "rollout", "curate", "sft"):
         found = sorted(work.glob("kill-base-*"))
         where = ["--resume", str(found[-1])] if found else [str(work / "base.yaml")]
-        _note(f"base: {verb}")
+        note(f"base: {verb}")
         subprocess.run([sys.executable, "-m", "cluster.cli", verb, *where], check=True, stdout=subprocess.DEVNULL)
     return sorted(work.glob("kill-base-*"))[-1]
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(text + "\n")
 
 
 def main() -> None:

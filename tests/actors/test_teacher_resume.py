@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.rollout_workers import RolloutWorker
+from actors.rollout_worker import RolloutWorker
 from actors.worker_policies import LEDGERS
 from cluster.episode_playing import play_tasks
 from cluster.progress_view import ProgressView

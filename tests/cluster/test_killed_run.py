@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kill_campaign import VICTIMS, Findings, campaign
+from benchmarks.kill_campaign import Findings, campaign
+from benchmarks.killed_run import VICTIMS
 from cluster.run_folder import RunFolder
 from configs.stage_loading import load_config
 from envpool.micro.micro_tasks import generate_micro_tasks
