@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cluster.evaluation_stamp import num_put_aside
 from cluster.group_store import GroupStore, read_groups
 from cluster.stage import StageContext, StageError
 from envpool.task import Task
@@ -34,6 +35,9 @@ async def play_tasks(
     folder = context.folder.root / "trajectories" / stage
     wanted = {task.instance_id for task in tasks}
     done = {group.instance_id: group for group in read_groups(folder) if group.instance_id in wanted} if folder.exists() else {}
+    # Other seeds than those of groups put aside: a group that goes on from the journal must not find their turns there.
+    again = num_put_aside(folder)
+    seeds_of = f"{stage}.{again}" if again else stage
     progress = context.progress.stage(stage, len(tasks))
     progress.advance(len(done))
     # Enough tasks in flight to keep every rollout worker's episodes busy while slow ones finish.
@@ -42,7 +46,7 @@ async def play_tasks(
 
     async def play_one(task: Task, store: GroupStore) -> None:
         async with in_flight:
-            group = await play_mixed(context, stage, task, policies, num_samples, temperature, max_turns)
+            group = await play_mixed(context, seeds_of, task, policies, num_samples, temperature, max_turns)
         done[task.instance_id] = group
         store.add(group)
         resolved[0] += sum(member.resolved for member in group.members)

@@ -147,12 +147,16 @@ class Fleet:
                 if isinstance(group, LearnerGroup):
                     await group.close()
 
+    def model_folder(self, name: str) -> Path:
+        """Where the model of that name lies: `base`, or the stage that trained it."""
+        return self.base_model if name == "base" else self._folder.hf(name)
+
     async def serve(self, name: str) -> None:
         """Let the engines hold the model `name`: `base`, or the hf folder of a finished stage."""
         engines = await self._awake_engines()
         if name != self._served:
             self._served = ""
-            await engines.load_model(str(self.base_model if name == "base" else self._folder.hf(name)), 0)
+            await engines.load_model(str(self.model_folder(name)), 0)
             self._served = name
 
     async def serve_learner(

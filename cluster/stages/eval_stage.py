@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
-from cluster.episode_playing import play_tasks
 from cluster.loop_evaluation import evaluation_metrics
-from cluster.run_folder import write_atomically
+from cluster.policy_playing import play_policy
+from cluster.predictions_file import PREDICTIONS, write_predictions
 from cluster.stage import Stage, StageContext
 from cluster.stages.rollout_stage import episode_counts
 from cluster.task_selection import tasks_of
@@ -24,7 +23,7 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
     tasks = tasks_of(context, "heldout")
     await context.fleet.serve(policy)
     stage = f"eval-{policy}"
-    groups = await play_tasks(context, stage, tasks, ("engine",), config.num_candidates, config.temperature)
+    groups = await play_policy(context, stage, policy, tasks, config.num_candidates)
     context.sinks.log(stage, 0, evaluation_metrics(groups))
     played = [group for group in groups if group.members]
     per_task = {group.instance_id: [member.resolved for member in group.members] for group in played}
@@ -42,13 +41,14 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
     before = context.folder.stage_records().get("eval-sft")
     if policy == "grpo" and before is not None:
         record["gain"] = gain_over(before["per_task"], record["per_task"], config.num_bootstrap, config.seed)
-    record["turn_budgets"] = await turn_scaling(context, stage, tasks, played)
-    write_predictions(context, stage, played)
+    record["turn_budgets"] = await turn_scaling(context, policy, tasks, played)
+    first = [(group.instance_id, group.members[0].trajectory.patch.diff) for group in played]  # pass@1: nothing is chosen
+    write_predictions(context.folder.root / PREDICTIONS, f"{context.folder.root.name}/{stage}", first)
     return record
 
 
 async def turn_scaling(
-    context: StageContext, stage: str, tasks: Sequence[Task], whole: Sequence[Group]
+    context: StageContext, policy: str, tasks: Sequence[Task], whole: Sequence[Group]
 ) -> dict[str, list[float]]:
     """`{budget: [pass@1, low, high, mean turns]}`: the tasks played with every limit of turns in `tts.turn_budgets`.
 
@@ -59,8 +59,8 @@ async def turn_scaling(
     for budget in sorted({*config.turn_budgets, own} if config.turn_budgets else ()):
         groups: Sequence[Group] = whole
         if budget != own:
-            name, samples = f"{stage}-turns-{budget}", config.turn_budget_samples
-            groups = await play_tasks(context, name, tasks, ("engine",), samples, config.temperature, max_turns=budget)
+            name = f"eval-{policy}-turns-{budget}"
+            groups = await play_policy(context, name, policy, tasks, config.turn_budget_samples, max_turns=budget)
         table[str(budget)] = turn_point([group for group in groups if group.members], config.num_bootstrap, config.seed)
     return table
 
@@ -91,21 +91,6 @@ def gain_over(before: dict[str, float], after: dict[str, float], num_bootstrap: 
 def estimate(interval: Interval) -> list[float]:
     """[mean, low, high], as records keep it."""
     return [interval.mean, interval.low, interval.high]
-
-
-def write_predictions(context: StageContext, stage: str, groups: list[Group]) -> None:
-    """predictions.jsonl: the first episode of each task, as SWE-bench reads it (pass@1, no selection)."""
-    rows = [
-        orjson.dumps(
-            {
-                "instance_id": group.instance_id,
-                "model_name_or_path": f"{context.folder.root.name}/{stage}",
-                "model_patch": group.members[0].trajectory.patch.diff,
-            }
-        )
-        for group in groups
-    ]
-    write_atomically(context.folder.root / "predictions.jsonl", b"\n".join(rows) + b"\n")
 
 
 async def evaluate_base(context: StageContext) -> dict[str, Any]:

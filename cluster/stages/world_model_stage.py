@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cluster.calibration_file import write_calibration
-from cluster.episode_playing import play_tasks
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
+from cluster.policy_playing import play_policy
 from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.world_model_judging import judged_patches, measured_runs, world_client
@@ -189,9 +189,7 @@ async def calibration_episodes(context: StageContext) -> tuple[str, list[ScoredT
     tasks = [task for task in tasks_of(context, "train") if is_kept_out(task.instance_id, config.calibration_share)]
     tasks = tasks[: max(1, config.calibration_samples // config.calibration_episodes)]
     await context.fleet.serve(policy)
-    temperature = context.config.tts.temperature
-    stage = f"calibration-{policy}"
-    groups = await play_tasks(context, stage, tasks, ("engine",), config.calibration_episodes, temperature)
+    groups = await play_policy(context, f"calibration-{policy}", policy, tasks, config.calibration_episodes)
     return policy, [one for group in groups for one in group.members]
 
 

@@ -22,6 +22,9 @@ class LimitedFleet:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
 
+    def model_folder(self, name: str) -> Path:
+        return Path(name)
+
     async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int) -> Group:
         self.asked.append((count, max_turns))
         return Group(task.instance_id, tuple(scored(task.instance_id, index, max_turns >= 4) for index in range(count)), ())
@@ -34,14 +37,14 @@ async def test_every_budget_is_played_with_its_limit(tmp_path: Path) -> None:
     sinks: Any = None
     context = StageContext(config, RunFolder.create(config), sinks, fleet, ProgressView())
     whole = [Group(TASK.instance_id, (scored(TASK.instance_id, 0, True), scored(TASK.instance_id, 1, False)), ())]
-    table = await turn_scaling(context, "eval-sft", [TASK], whole)
+    table = await turn_scaling(context, "sft", [TASK], whole)
     assert sorted(fleet.asked) == [(3, 2), (3, 4)]
     assert {budget: row[0] for budget, row in table.items()} == {"2": 0.0, "4": 1.0, "8": 0.5}
-    assert await turn_scaling(context, "eval-sft", [TASK], whole) == table
+    assert await turn_scaling(context, "sft", [TASK], whole) == table
     assert len(fleet.asked) == 2, "stored groups are not played again"
 
 
 async def test_without_budgets_nothing_is_played(tmp_path: Path) -> None:
     nothing: Any = None
     context = StageContext(RunConfig(), RunFolder.create(RunConfig(runs_dir=str(tmp_path))), nothing, nothing, ProgressView())
-    assert await turn_scaling(context, "eval-sft", [TASK], []) == {}
+    assert await turn_scaling(context, "sft", [TASK], []) == {}
