@@ -85,7 +85,7 @@ class RolloutWorker:
         """What each patch does to the repository's own tests and to the tests that the patches bring; see
         verifier.patch_signals. Raises SandboxError."""
         if self._pool is None:
-            raise SandboxUnavailableError("the rollout worker is not started")
+            raise WorkerNotStartedError("the rollout worker is not started")
         async with self._slots.take(1):
             return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s)
 

@@ -9,6 +9,7 @@ await workers.close()
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -20,7 +21,7 @@ from configs.run_config import RunConfig
 from envpool.policy import PolicyError
 from envpool.pool.image_affinity import choose_node
 from envpool.problem import Problem
-from envpool.sandbox_errors import SandboxUnavailableError
+from envpool.sandbox_errors import SandboxError, SandboxUnavailableError, retry_rule
 from envpool.task import Task
 from verifier.patch_signals import PatchSignals
 from verifier.reward import Group
@@ -32,7 +33,7 @@ CLOSE_S = 60.0
 PING_S = 15.0
 REVIVE_PAUSE_S = 2.0
 GROUP_TRIES = 5
-"""A group whose worker died is played again this often in all."""
+"""A group whose worker died is played again this often in all; patches are tried again as often."""
 
 
 class RolloutWorkers:
@@ -82,12 +83,20 @@ class RolloutWorkers:
         await asyncio.gather(*(arrives(handle.connect_world_model.remote(handles, calibration)) for handle in self.handles))
 
     async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
-        """Signals of patches of one problem, on the worker that its image belongs to. Raises SandboxUnavailableError."""
-        index = choose_node(problem.image, self._load, 1, set())
+        """Signals of patches of one problem, on the worker that its image belongs to; on a fresh or another one when it dies or
+        its sandboxes break, as groups are played. Raises SandboxUnavailableError when no worker or engine is left, SandboxError
+        when sandboxes break again and again.
+        """
+
+        def begin(handle: Any, again: bool) -> Any:
+            return handle.try_patches.remote(problem, diffs)
+
         try:
-            signals: list[PatchSignals] = await self.handles[index].try_patches.remote(problem, diffs)
+            signals: list[PatchSignals] = await self._outlived(problem, 1, begin)
         except RayError as error:
-            raise SandboxUnavailableError(f"{problem.instance_id}: its patches were not tried: {cause_of(error)}") from error
+            if not isinstance(error, SandboxError):
+                raise
+            raise SandboxError(f"{problem.instance_id}: its patches could not be tried: {cause_of(error)}") from error
         return signals
 
     async def play_group(
@@ -100,29 +109,17 @@ class RolloutWorkers:
         node lost its sandbox engine is played on another. Cancelling this ends its episodes and sandboxes. Raises
         SandboxUnavailableError when workers keep dying or no node has an engine, PolicyError for an unknown policy.
         """
-        avoid: set[int] = set()
-        why = "died"
-        for _ in range(GROUP_TRIES):
-            index = await self._worker_for(task, group_size, avoid)
-            self._load[index] += group_size
-            try:
-                return await self._play_on(index, (task, policy, group_size, temperature, seed, resume, max_turns))
-            except RayActorError:
-                resume = True
-                self._begin_reviving(index)
-            except RayError as error:
-                if isinstance(error, PolicyError):
-                    raise PolicyError(cause_of(error)) from error
-                if not isinstance(error, SandboxUnavailableError):
-                    raise
-                if isinstance(error, WorkerNotStartedError):  # it died before this group came; nothing of it was played here
-                    self._begin_reviving(index)
-                    continue
-                avoid.add(index)
-                why = cause_of(error)
-            finally:
-                self._load[index] -= group_size
-        raise SandboxUnavailableError(f"{task.instance_id} failed on {GROUP_TRIES} rollout workers; the last one: {why}")
+
+        def begin(handle: Any, again: bool) -> Any:
+            return handle.play_group.remote(task, policy, group_size, temperature, seed, resume or again, max_turns)
+
+        try:
+            group: Group = await self._outlived(task.problem, group_size, begin)
+        except RayError as error:
+            if not isinstance(error, PolicyError):
+                raise
+            raise PolicyError(cause_of(error)) from error
+        return group
 
     async def cut_group(self, instance_id: str, seed: int) -> None:
         """Let a running group end with the members it has: its `play_group` returns soon after."""
@@ -150,11 +147,34 @@ class RolloutWorkers:
         for handle in handles:
             ray.kill(handle)
 
-    async def _play_on(self, index: int, arguments: tuple[Any, ...]) -> Group:
-        ref = self.handles[index].play_group.remote(*arguments)
+    async def _outlived(self, problem: Problem, load: int, begin: Callable[[Any, bool], Any]) -> Any:
+        """What a worker answers to `begin(its handle, whether a worker died over it before)`, asked up to GROUP_TRIES times:
+        of the revived worker when one died, of another when a node's sandboxes are away, of the same when a sandbox broke."""
+        avoid: set[int] = set()
+        why, again = "died", False
+        for failures in range(1, GROUP_TRIES + 1):
+            index = await self._worker_for(problem, load, avoid)
+            self._load[index] += load
+            try:
+                return await self._answer(begin(self.handles[index], again))
+            except RayActorError:
+                again = True
+                self._begin_reviving(index)
+            except WorkerNotStartedError:  # it died before this came; nothing of it was done here
+                self._begin_reviving(index)
+            except RayError as error:
+                if isinstance(error, SandboxUnavailableError):
+                    avoid.add(index)
+                elif not isinstance(error, SandboxError) or not retry_rule(error).allows(failures, GROUP_TRIES - 1):
+                    raise
+                why = cause_of(error)
+            finally:
+                self._load[index] -= load
+        raise SandboxUnavailableError(f"{problem.instance_id} failed on {GROUP_TRIES} rollout workers; the last one: {why}")
+
+    async def _answer(self, ref: Any) -> Any:
         try:
-            group: Group = await ref
-            return group
+            return await ref
         except asyncio.CancelledError:
             ray.cancel(ref)  # the worker cancels the episodes and gives their sandboxes back
             raise
@@ -167,14 +187,14 @@ class RolloutWorkers:
         except RayError as error:
             raise SandboxUnavailableError(f"rollout worker {index} cannot start: {cause_of(error)}") from error
 
-    async def _worker_for(self, task: Task, group_size: int, avoid: set[int]) -> int:
+    async def _worker_for(self, problem: Problem, load: int, avoid: set[int]) -> int:
         """A worker that is up; while all are down, the first that comes back. Raises SandboxUnavailableError."""
         if len(self._reviving) == len(self.handles):
             await asyncio.wait(self._reviving.values(), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         up = set(range(len(self.handles))) - self._reviving.keys()
         if not up:
-            raise SandboxUnavailableError(f"{task.instance_id}: no rollout worker came back within {START_S:g} s")
-        return choose_node(task.problem.image, self._load, group_size, self._reviving.keys() | (avoid if up - avoid else set()))
+            raise SandboxUnavailableError(f"{problem.instance_id}: no rollout worker came back within {START_S:g} s")
+        return choose_node(problem.image, self._load, load, self._reviving.keys() | (avoid if up - avoid else set()))
 
     def _begin_reviving(self, index: int) -> None:
         if index not in self._reviving:
