@@ -1,7 +1,7 @@
-"""What determines the stored episodes of an evaluation, kept beside them: they are taken again only for the same policy and settings.
+"""What determines the stored episodes of an evaluation, kept beside them: they are taken again only where it is the same.
 
-trajectories/eval-grpo/played_by.json         written before the first episode is played, so that an interrupted evaluation goes on
-trajectories/eval-grpo.old-1/                 what another policy or other settings had played there
+trajectories/eval-grpo/played_by.json     written before the first episode is played, so that an interrupted evaluation goes on
+trajectories/eval-grpo.old-1/             what another policy or other settings had played there
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Everything a run leaves on disk, and which of its stages are finished.
 
 config.yaml  versions.json  metrics.jsonl  stages.json
-tasks/  images/  trajectories/*.parquet  checkpoints/<stage>/step_N  hf/<stage>  predictions.jsonl  report.html  logs/
+tasks/  images/  trajectories/*.parquet  checkpoints/<stage>/step_N  hf/<stage>  predictions*.jsonl  report.html  logs/
 """
 
 import os

@@ -96,6 +96,9 @@ def result_rows(records: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]
         size = f"{tts['num_tasks']} held-out tasks, {tts['context']} context"
         rows.append((f"TTS@{largest}", percent(tts["tts_at"][largest]), size))
         rows.append((f"share of pass@1 → pass@{largest} closed", percent(tts["closed_share"]), size))
+        if "chosen" in tts:
+            where = f"{tts['chosen']['tasks']} tasks, patches in predictions_tts.jsonl, why in choices_tts.jsonl"
+            rows.append((f"patches chosen among {largest}", percent(tts["chosen"]["resolved"]), where))
         scorer = tts["scorer"]
         quality = scorer.get("calibrated")
         if quality:

@@ -16,9 +16,9 @@ class TTSConfig:
     reproduction_weight: float = 0.0
     """Added to the score times the share of the candidates' own new tests that pass on the patch; 0: they are not run."""
     max_scorer_tokens: int = 0
-    """Tokens (prompt and answer) that all scoring may take; later candidates stay unscored. 0: no limit."""
+    """Prompt and answer tokens that all scoring may take, earlier runs included; later candidates stay unscored. 0: no limit."""
     max_scorer_s: float = 0.0
-    """Seconds that all scoring may take; 0: no limit."""
+    """Seconds that votes and signals together may take, earlier runs of the stage included; 0: no limit."""
     turn_budgets: tuple[int, ...] = ()
     """Sequential scaling: `eval` also plays the held-out tasks with these limits of turns (SWE-Master: 25 to 150)."""
     turn_budget_samples: int = 2

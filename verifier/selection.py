@@ -1,10 +1,9 @@
 """Best of K without the oracle: choose one candidate patch per issue by the scores a scorer gave.
 
-What the oracle knows enters only `tts_at_k`, as outcomes that are reported and never looked at while choosing.
+What the oracle knows enters only `tts_at_k_per_task`, as outcomes that are reported and never looked at while choosing.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from verifier.patch_sections import normalised_diff
 
-Key = tuple[float, bool, int]
+Key = tuple[float, bool]
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How candidates are ranked: by mean valid vote, then by these knobs.
+    """How candidates are ranked: by mean valid vote, bonus and these knobs.
 
     `share_duplicates`: candidates with the same normalised diff pool their votes, so that all of them rank by one better
-    estimate. `prefer_frequent`: among equal scores the patch that was found more often wins (self-consistency).
-    `agreement_weight` times the share of the candidates that have the same patch is added to the score.
+    estimate. `agreement_weight` times the share of the candidates that have the same patch is added to the score.
     """
 
     share_duplicates: bool = True
-    prefer_frequent: bool = False
     agreement_weight: float = 0.0
 
 
@@ -65,7 +62,7 @@ def select(candidates: Sequence[Candidate], seed: int, rule: SelectionRule = Sel
 
 
 def ranking_keys(candidates: Sequence[Candidate], rule: SelectionRule) -> list[Key]:
-    """What candidates are compared by: (score, not empty, how often the patch occurs or 0)."""
+    """What candidates are compared by: (score with all that is added to it, not empty)."""
     names = [normalised_diff(candidate.diff) or candidate.diff for candidate in candidates]
     pooled: dict[str, tuple[float | None, ...]] = {}
     for name, candidate in zip(names, candidates, strict=True):
@@ -73,10 +70,9 @@ def ranking_keys(candidates: Sequence[Candidate], rule: SelectionRule) -> list[K
     keys = []
     for name, candidate in zip(names, candidates, strict=True):
         voted = Candidate(candidate.diff, pooled[name]) if rule.share_duplicates else candidate
-        frequency = names.count(name) if rule.prefer_frequent else 0
         agreement = 0.0 if candidate.is_empty else rule.agreement_weight * names.count(name) / len(names)
         bonus = 0.0 if candidate.is_empty else candidate.bonus
-        keys.append((round(score(voted) + bonus + agreement, 12), not candidate.is_empty, frequency))
+        keys.append((round(score(voted) + bonus + agreement, 12), not candidate.is_empty))
     return keys
 
 
@@ -86,21 +82,6 @@ class JudgedCandidate:
 
     candidate: Candidate
     resolved: bool
-
-
-def tts_at_k(
-    tasks: Sequence[Sequence[JudgedCandidate]],
-    k: int,
-    rule: SelectionRule = SelectionRule(),
-    *,
-    seed: int = 0,
-    num_orders: int = 64,
-) -> float:
-    """Mean success of choosing among k candidates: see `tts_at_k_per_task`. Raises ValueError when no task has k."""
-    values = tts_at_k_per_task(tasks, k, rule, seed=seed, num_orders=num_orders)
-    if not len(values):
-        raise ValueError(f"no task has {k} candidates")
-    return float(np.mean(values))
 
 
 def tts_at_k_per_task(
@@ -138,12 +119,3 @@ def _expected_success(judged: Sequence[JudgedCandidate], rule: SelectionRule) ->
     best = max(keys)
     tied = [one.resolved for one, key in zip(judged, keys, strict=True) if key == best]
     return sum(tied) / len(tied)
-
-
-def closed_share(tts: float, pass_1: float, pass_k: float) -> float:
-    """How much of the way from pass@1 to pass@K the selection goes; NaN when there is no way to go.
-
-    >>> round(closed_share(0.708, 0.614, 0.762), 3)
-    0.635
-    """
-    return (tts - pass_1) / (pass_k - pass_1) if pass_k > pass_1 else math.nan

@@ -25,6 +25,11 @@ class ModelUsage:
     def tokens(self) -> int:
         return self.prompt_tokens + self.answer_tokens
 
+    def add(self, other: "ModelUsage") -> None:
+        self.calls += other.calls
+        self.prompt_tokens += other.prompt_tokens
+        self.answer_tokens += other.answer_tokens
+
 
 @dataclass(frozen=True)
 class WorldModelClient:

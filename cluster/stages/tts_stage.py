@@ -1,12 +1,11 @@
 """Test-time scaling: the world model chooses among K candidates per held-out task; real outcomes only evaluate the choice.
 
 Order: candidates of the newest evaluation; distinct patches; votes (stored as they come); signals that need no oracle, where they
-are asked for; TTS@K against Pass@K; the scorer's quality, raw and calibrated; what a chosen patch cost.
+are asked for; the chosen patches, as predictions; TTS@K against Pass@K; the scorer's quality, raw and calibrated; what a chosen
+patch cost.
 """
 
-import asyncio
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,151 +13,91 @@ from typing import Any
 import numpy as np
 
 from cluster.calibration_file import read_calibration
+from cluster.candidate_scoring import CandidateSignals, CandidateVotes, edit_of, signals_of_groups, votes_of_groups
+from cluster.evaluation_stamp import newest_evaluation, stamp_name
 from cluster.group_store import read_groups
+from cluster.patch_choices import chosen_rows, judged_candidate, write_choices
 from cluster.stage import Stage, StageContext, StageError
 from cluster.stages.eval_stage import estimate, pass_at_table
 from cluster.stages.world_model_stage import context_of
-from cluster.task_selection import tasks_of
-from cluster.vote_store import Votes, VoteStore
-from cluster.world_model_judging import measured_runs, patch_votes, world_client
+from cluster.vote_store import Votes
+from cluster.world_model_judging import measured_runs, world_client
 from verifier.calibration import Calibration, calibration_from_dict
 from verifier.estimates import bootstrap_interval, pass_at_k_per_task
-from verifier.patch_sections import normalised_diff
-from verifier.patch_signals import PatchSignals
-from verifier.reward import Group, ScoredTrajectory
+from verifier.reward import Group
 from verifier.scorer_metrics import Judged, reliability, scorer_quality
-from verifier.selection import Candidate, JudgedCandidate, SelectionRule, tts_at_k_per_task
+from verifier.selection import JudgedCandidate, SelectionRule, tts_at_k_per_task
 from verifier.simulated_scoring import mean_probability
-from verifier.world_model_client import WorldModelClient
 
 MAX_FIDELITY_COMMANDS = 400
 
 
 async def choose_candidates(context: StageContext) -> dict[str, Any]:
-    """Score the newest evaluation's candidates, then TTS@K and Pass@K for K = 1..num_candidates."""
+    """Score the newest evaluation's candidates, choose a patch for every task that has one, then TTS@K and Pass@K for
+    K = 1..num_candidates over the tasks that have K."""
     config, world = context.config.tts, context.config.world_model
-    name, groups = evaluated_groups(context)
+    name, groups, unplayed = evaluated_groups(context)
+    whole = [group for group in groups if len(group.members) >= config.num_candidates]
     if not world.endpoint.base_url:
         await context.fleet.serve("world-model")
     client = await world_client(context)
     own_engines = not world.endpoint.base_url
     before = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)
-    started = time.monotonic()
-    votes = await votes_of_groups(context, client, name, groups)
-    scoring_s = time.monotonic() - started
+    scored = await votes_of_groups(context, client, context_of(context, "heldout"), name, groups)
     after = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)
-    signals = await signals_of_groups(context, groups)
+    signals = await signals_of_groups(context, groups, scored.seconds)
     rule = SelectionRule(agreement_weight=config.agreement_weight)
-    judged = [
-        [judged_candidate(context, member, votes, signals[group.instance_id]) for member in group.members] for group in groups
-    ]
-    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model")))
-    record = {"candidates_of": name, "context": world.context, "num_tasks": len(groups)}
-    record.update(scaling_tables(judged, rule, config.num_candidates, config.num_bootstrap, config.seed))
-    record["scorer"] = scorer_record(groups, votes, calibration, config.seed)
-    record["cost"] = {
-        "seconds": scoring_s,
-        "calls": client.usage.calls,
-        "prompt_tokens": client.usage.prompt_tokens,
-        "answer_tokens": client.usage.answer_tokens,
-        "prefix_hit_rate": (after[1] - before[1]) / (after[0] - before[0]) if after[0] > before[0] else None,
-        "tokens_per_selected_patch": client.usage.tokens / len(groups),
-        "seconds_per_selected_patch": scoring_s / len(groups),
+    judged = {
+        group.instance_id: [judged_candidate(config, member, scored, signals) for member in group.members] for group in groups
     }
+    rows = chosen_rows(config, groups, judged, signals, rule)
+    write_choices(context.folder.root, name, stamp_name(context.folder.root / "trajectories" / name), groups, rows)
+    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model")))
+    record: dict[str, Any] = {"candidates_of": name, "context": world.context, "num_tasks": len(whole)}
+    record |= {"short_tasks": len(groups) - len(whole), "unplayed_tasks": unplayed}
+    candidates = [judged[group.instance_id] for group in whole]
+    record.update(scaling_tables(candidates, rule, config.num_candidates, config.num_bootstrap, config.seed))
+    right = [float(judged[row["instance_id"]][row["index"]].resolved) for row in rows]
+    record["chosen"] = {"tasks": len(rows), "resolved": estimate(bootstrap_interval(right, config.num_bootstrap, config.seed))}
+    record["scorer"] = scorer_record(groups, scored.votes, calibration, config.seed)
+    record["cost"] = cost_record(scored, signals, len(rows))
+    record["cost"]["prefix_hit_rate"] = (after[1] - before[1]) / (after[0] - before[0]) if after[0] > before[0] else None
     if "transition" in world.roles:
         commands = [(one.trajectory.instance_id, done) for group in groups for one in group.members for done in one.executed]
         record["simulated_runs"] = await measured_runs(client, commands, MAX_FIDELITY_COMMANDS, config.seed)
     return record
 
 
-def evaluated_groups(context: StageContext) -> tuple[str, list[Group]]:
-    """The newest evaluation and its tasks that have enough candidates. Raises StageError."""
+def evaluated_groups(context: StageContext) -> tuple[str, list[Group], int]:
+    """The newest evaluation, its tasks that have a candidate, and how many have none. Raises StageError, also when no task has
+    enough candidates."""
     count = context.config.tts.num_candidates
-    name = next((name for name in ("eval-grpo", "eval-sft") if name in context.folder.stage_records()), None)
+    name = newest_evaluation(context.folder)
     if name is None:
         raise StageError(f"tts needs candidates: swe-master eval --resume {context.folder.root}")
-    groups = [g for g in read_groups(context.folder.root / "trajectories" / name) if len(g.members) >= count]
-    if not groups:
+    groups, record = list(read_groups(context.folder.root / "trajectories" / name)), context.folder.stage_records()[name]
+    if len(groups) < record.get("num_tasks", 0) + record.get("unplayed_tasks", 0):
+        raise StageError(f"{name} was begun anew and is not finished: swe-master eval --resume {context.folder.root}")
+    if not any(len(group.members) >= count for group in groups):
         raise StageError(f"no task of {name} has {count} candidates")
-    return name, groups
+    played = [group for group in groups if group.members]
+    return name, played, len(groups) - len(played)
 
 
-def edit_of(member: ScoredTrajectory) -> tuple[str, str, str]:
-    """What the world model's reading depends on: the task, the edit, and what the episode saw of it."""
-    observed = member.context.observed if member.context else ""
-    return member.trajectory.instance_id, normalised_diff(member.trajectory.patch.diff), observed
-
-
-async def votes_of_groups(
-    context: StageContext, client: WorldModelClient, name: str, groups: Sequence[Group]
-) -> dict[tuple[str, str, str], Votes]:
-    """Votes by `edit_of`: equal patches of a task that saw the same are read once. Stored votes are taken; once the budget is
-    used up, patches stay without votes."""
-    config, world = context.config.tts, context.config.world_model
-    shown_of = context_of(context, "heldout")
-    progress = context.progress.stage("tts", len(groups))
-    weights = context.folder.hf("world-model")
-    stamp = [(path.name, path.stat().st_mtime_ns) for path in sorted(weights.glob("*.safetensors"))]
-    scorer = {"settings": asdict(world), "seed": config.seed, "weights": stamp, "of": name}
-    found: dict[tuple[str, str, str], Votes] = {}
-    started = time.monotonic()
-
-    def spent() -> bool:
-        too_long = 0 < config.max_scorer_s <= time.monotonic() - started
-        return too_long or 0 < config.max_scorer_tokens <= client.usage.tokens
-
-    async def score_group(group: Group, store: VoteStore) -> None:
-        distinct = {edit_of(member): member for member in group.members}
-
-        async def score(edit: tuple[str, str, str], member: ScoredTrajectory) -> None:
-            votes = store.get(group.instance_id, edit)
-            if votes is None and not spent():
-                votes = await patch_votes(client, member, shown_of, config.seed)
-                store.add(group.instance_id, edit, votes)
-            found[edit] = votes or ()
-
-        await asyncio.gather(*(score(edit, member) for edit, member in distinct.items()))
-        progress.advance()
-
-    limited = config.max_scorer_tokens > 0 or config.max_scorer_s > 0
-    with VoteStore(context.folder.root / "tts", scorer) as store:
-        if limited:  # one task after the other, so that the budget is known before the next begins
-            for group in groups:
-                await score_group(group, store)
-        else:
-            await asyncio.gather(*(score_group(group, store) for group in groups))
-    return found
-
-
-async def signals_of_groups(context: StageContext, groups: Sequence[Group]) -> dict[str, dict[str, PatchSignals]]:
-    """By task and normalised diff: what running tests says about the patches; nothing is run when no weight asks for it."""
-    config = context.config.tts
-    if not config.existing_tests_weight and not config.reproduction_weight:
-        return {group.instance_id: {} for group in groups}
-    problems = {task.instance_id: task.problem for task in tasks_of(context, "heldout")}
-
-    async def of_group(group: Group) -> dict[str, PatchSignals]:
-        distinct = {normalised_diff(one.trajectory.patch.diff): one.trajectory.patch.diff for one in group.members}
-        signals = await context.fleet.try_patches(problems[group.instance_id], tuple(distinct.values()))
-        return dict(zip(distinct, signals, strict=True))
-
-    found = await asyncio.gather(*(of_group(group) for group in groups))
-    return {group.instance_id: signals for group, signals in zip(groups, found, strict=True)}
-
-
-def judged_candidate(
-    context: StageContext,
-    member: ScoredTrajectory,
-    votes: dict[tuple[str, str, str], Votes],
-    signals: dict[str, PatchSignals],
-) -> JudgedCandidate:
-    """A candidate as the selection sees it, and its real outcome as the report needs it."""
-    config = context.config.tts
-    seen = signals.get(normalised_diff(member.trajectory.patch.diff), PatchSignals())
-    bonus = config.existing_tests_weight * (0.5 if seen.existing_tests is None else seen.existing_tests)
-    bonus += config.reproduction_weight * (0.5 if seen.reproductions is None else seen.reproductions)
-    values = tuple(None if vote is None else vote.probability for vote in votes[edit_of(member)])
-    return JudgedCandidate(Candidate(member.trajectory.patch.diff, values, bonus), member.resolved)
+def cost_record(scored: CandidateVotes, signals: CandidateSignals, num_chosen: int) -> dict[str, Any]:
+    """What votes and signals took in all, runs of the stage before this one included."""
+    seconds = scored.seconds + signals.seconds
+    return {
+        "seconds": scored.seconds,
+        "signal_seconds": signals.seconds,
+        "calls": scored.usage.calls,
+        "prompt_tokens": scored.usage.prompt_tokens,
+        "answer_tokens": scored.usage.answer_tokens,
+        "unread_patches": scored.num_left_out,
+        "untried_tasks": signals.num_untried,
+        "tokens_per_selected_patch": scored.usage.tokens / num_chosen,
+        "seconds_per_selected_patch": seconds / num_chosen,
+    }
 
 
 def scaling_tables(

@@ -135,7 +135,7 @@ def test_every_stage_has_its_figures(tmp_path: Path) -> None:
     scorer = {"num": 0, "calibrated": {}, "reliability": bins, "reliability_raw": bins}
     curves = {"pass_at": {"1": [0.5, 0.4, 0.6]}, "tts_at": {"1": [0.5, 0.4, 0.6]}}
     size = {"closed_share": [0.0, 0.0, 0.0], "num_tasks": 1, "context": "deployable", "scorer": scorer, "seconds": 1.0}
-    folder.record_stage("tts", {**curves, **size})
+    folder.record_stage("tts", {**curves, **size, "chosen": {"tasks": 2, "resolved": [0.5, 0.0, 1.0]}})
     evaluation = {"num_tasks": 1, "num_samples": 1, "seed": 0, "pass_at": {"1": [1.0, 1.0, 1.0]}, "seconds": 1.0}
     folder.record_stage("eval-sft", {**evaluation, "turn_budgets": {"4": [0.2, 0.1, 0.3, 3.5], "8": [0.4, 0.3, 0.5, 5.0]}})
     (folder.root / "trajectories" / "rollout" / "torn.parquet").write_bytes(b"PAR1")
@@ -144,6 +144,7 @@ def test_every_stage_has_its_figures(tmp_path: Path) -> None:
     for title in ("Rollouts: turns", "SFT: loss", "GRPO: training tasks", "GRPO: where seconds go", "SWR: reliability"):
         assert f">{title}</text>" in page
     assert ">Test-time scaling: turns</text>" in page
+    assert "2 tasks, patches in predictions_tts.jsonl" in page
     assert "torn.parquet" in page.split("What could not be read")[1]
     assert f"swe-master view {folder.root}" in page
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from verifier.selection import Candidate, JudgedCandidate, SelectionRule, closed_share, score, select, tts_at_k, tts_at_k_per_task
+from verifier.selection import Candidate, JudgedCandidate, SelectionRule, score, select, tts_at_k_per_task
 
 APART = SelectionRule(share_duplicates=False)
 
@@ -44,9 +44,9 @@ def test_equal_edits_share_their_votes() -> None:
     assert select(candidates, 0, APART) == 0
 
 
-def test_frequency_breaks_ties_when_asked() -> None:
+def test_agreement_decides_when_asked() -> None:
     candidates = [Candidate(diff("a"), (1.0,)), Candidate(diff("b"), (1.0,)), Candidate(diff("b"), (1.0,))]
-    rule = SelectionRule(prefer_frequent=True)
+    rule = SelectionRule(agreement_weight=0.1)
     assert {select(candidates, seed, rule) for seed in range(20)} == {1, 2}
 
 
@@ -57,9 +57,9 @@ def judged(votes: list[float], outcomes: list[bool]) -> list[JudgedCandidate]:
 
 def test_tts_of_one_is_the_mean_outcome_and_of_all_is_exact() -> None:
     task = judged([0.9, 0.1, 0.9, 0.5], [True, False, False, True])
-    assert tts_at_k([task], 1) == 0.5
-    assert tts_at_k([task], 4) == 0.5  # two tied for the first place, one of them right
-    assert tts_at_k([judged([0.9, 0.1], [True, False])], 2) == 1.0
+    assert tts_at_k_per_task([task], 1) == [0.5]
+    assert tts_at_k_per_task([task], 4) == [0.5]  # two tied for the first place, one of them right
+    assert tts_at_k_per_task([judged([0.9, 0.1], [True, False])], 2) == [1.0]
 
 
 def test_tts_in_between_is_close_to_the_mean_over_all_subsets() -> None:
@@ -67,23 +67,17 @@ def test_tts_in_between_is_close_to_the_mean_over_all_subsets() -> None:
     for k in (2, 3, 4):
         best = [max(draw, key=lambda one: one.candidate.votes) for draw in combinations(task, k)]
         exact = sum(one.resolved for one in best) / len(best)
-        assert tts_at_k([task], k, num_orders=4000) == pytest.approx(exact, abs=0.03)
-        assert tts_at_k([task], k, seed=3) == tts_at_k([task], k, seed=3)
+        assert tts_at_k_per_task([task], k, num_orders=4000) == [pytest.approx(exact, abs=0.03)]
+        assert tts_at_k_per_task([task], k, seed=3) == tts_at_k_per_task([task], k, seed=3)
 
 
 def test_a_perfect_scorer_reaches_pass_at_k_and_a_blind_one_pass_at_1() -> None:
     outcomes = [False, True, False, False]
     perfect = judged([float(outcome) for outcome in outcomes], outcomes)
-    assert tts_at_k([perfect], 4) == 1.0
-    assert tts_at_k([judged([0.5] * 4, outcomes)], 4) == 0.25
+    assert tts_at_k_per_task([perfect], 4) == [1.0]
+    assert tts_at_k_per_task([judged([0.5] * 4, outcomes)], 4) == [0.25]
 
 
 def test_tasks_with_too_few_candidates_are_left_out() -> None:
     assert tts_at_k_per_task([judged([1.0], [True]), judged([1.0, 0.0], [False, True])], 2) == [0.0]
-    with pytest.raises(ValueError, match="no task has 3"):
-        tts_at_k([judged([1.0], [True])], 3)
-
-
-def test_closed_share() -> None:
-    assert closed_share(0.6, 0.5, 0.75) == pytest.approx(0.4)
-    assert closed_share(0.5, 0.5, 0.5) != closed_share(0.5, 0.5, 0.5)  # NaN: nothing to close
+    assert tts_at_k_per_task([judged([1.0], [True])], 3) == []
