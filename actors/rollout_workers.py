@@ -19,6 +19,7 @@ from actors.rollout_worker import RolloutWorker, WorkerNotStartedError
 from configs.run_config import RunConfig
 from envpool.policy import PolicyError
 from envpool.pool.image_affinity import choose_node
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.task import Task
@@ -81,11 +82,11 @@ class RolloutWorkers:
         self._world_model = (handles, calibration)
         await asyncio.gather(*(arrives(handle.connect_world_model.remote(handles, calibration)) for handle in self.handles))
 
-    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+    async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """Signals of patches of one problem, on the worker that its image belongs to. Raises SandboxUnavailableError."""
         index = choose_node(problem.image, self._load, 1, set())
         try:
-            signals: list[PatchSignals] = await self.handles[index].try_patches.remote(problem, diffs)
+            signals: list[PatchSignals] = await self.handles[index].try_patches.remote(problem, preparation, diffs)
         except RayError as error:
             raise SandboxUnavailableError(f"{problem.instance_id}: its patches were not tried: {cause_of(error)}") from error
         return signals

@@ -135,11 +135,12 @@ async def signals_of_groups(context: StageContext, groups: Sequence[Group]) -> d
     config = context.config.tts
     if not config.existing_tests_weight and not config.reproduction_weight:
         return {group.instance_id: {} for group in groups}
-    problems = {task.instance_id: task.problem for task in tasks_of(context, "heldout")}
+    tasks = {task.instance_id: task for task in tasks_of(context, "heldout")}
 
     async def of_group(group: Group) -> dict[str, PatchSignals]:
         distinct = {normalised_diff(one.trajectory.patch.diff): one.trajectory.patch.diff for one in group.members}
-        signals = await context.fleet.try_patches(problems[group.instance_id], tuple(distinct.values()))
+        task = tasks[group.instance_id]
+        signals = await context.fleet.try_patches(task.problem, task.preparation, tuple(distinct.values()))
         return dict(zip(distinct, signals, strict=True))
 
     found = await asyncio.gather(*(of_group(group) for group in groups))
