@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from envpool.chat.chat_format import load_chat_format
 from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Generate, PolicyError
 from envpool.pool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_preparation import prepare_for_agent
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandbox_parts.image_cache import FolderImages
@@ -81,13 +84,14 @@ class RolloutWorker:
         generate = RoutedGenerate(handles, self._config.engine.request_timeout_s) if handles else None
         self._simulation = Simulation(self._config, self._chat, generate, calibration, self._backend, self._pool, self._cache)
 
-    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+    async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """What each patch does to the repository's own tests and to the tests that the patches bring; see
         verifier.patch_signals. Raises SandboxError."""
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
+        prepare = partial(prepare_for_agent, image=problem.image, preparation=preparation, instance_id=problem.instance_id)
         async with self._slots.take(1):
-            return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s)
+            return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s, prepare)
 
     async def play_group(
         self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0

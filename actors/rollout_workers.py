@@ -20,6 +20,7 @@ from actors.rollout_worker import RolloutWorker, WorkerNotStartedError
 from configs.run_config import RunConfig
 from envpool.policy import PolicyError
 from envpool.pool.image_affinity import choose_node
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxError, SandboxUnavailableError, retry_rule
 from envpool.task import Task
@@ -82,14 +83,14 @@ class RolloutWorkers:
         self._world_model = (handles, calibration)
         await asyncio.gather(*(arrives(handle.connect_world_model.remote(handles, calibration)) for handle in self.handles))
 
-    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+    async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """Signals of patches of one problem, on the worker that its image belongs to; on a fresh or another one when it dies or
         its sandboxes break, as groups are played. Raises SandboxUnavailableError when no worker or engine is left, SandboxError
         when sandboxes break again and again.
         """
 
         def begin(handle: Any, again: bool) -> Any:
-            return handle.try_patches.remote(problem, diffs)
+            return handle.try_patches.remote(problem, preparation, diffs)
 
         try:
             signals: list[PatchSignals] = await self._outlived(problem, 1, begin)

@@ -107,7 +107,7 @@ async def signals_of_groups(context: StageContext, groups: Sequence[Group], spen
     config, found = context.config.tts, CandidateSignals()
     if not config.existing_tests_weight and not config.reproduction_weight:
         return found
-    problems = {task.instance_id: task.problem for task in tasks_of(context, "heldout")}
+    tasks = {task.instance_id: task for task in tasks_of(context, "heldout")}
     settings = {"timeout_s": context.config.verifier.grading_timeout_s, "sandbox": context.config.sandbox.backend}
     clock = Stopwatch()
 
@@ -121,7 +121,7 @@ async def signals_of_groups(context: StageContext, groups: Sequence[Group], spen
             found.num_untried += 1
             return
         try:
-            signals = await context.fleet.try_patches(problems[name], diffs)
+            signals = await context.fleet.try_patches(tasks[name].problem, tasks[name].preparation, diffs)
         except SandboxUnavailableError:
             raise
         except SandboxError as error:  # left unknown for all candidates of the task; not stored, so that a later run tries again

@@ -27,6 +27,7 @@ from configs.run_config import RunConfig
 from configs.simulation_check import uses_world_model
 from envpool.chat.chat_format import ChatFormat, load_chat_format
 from envpool.policy import IntArray, Message, PolicyError
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.task import Task
 from trainers.model_paths import resolve_model_path
@@ -89,10 +90,10 @@ class Fleet:
         group: Group = await workers.play_group(task, policy, group_size, temperature, seed, resume, max_turns)
         return group
 
-    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+    async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """What patches do to tests that need no oracle, on a rollout worker."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
-        return await workers.try_patches(problem, diffs)
+        return await workers.try_patches(problem, preparation, diffs)
 
     async def prefix_counts(self) -> tuple[float, float]:
         """Prompt tokens that the engines looked up in their prefix caches, and how many they found, since they started."""

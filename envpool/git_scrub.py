@@ -74,15 +74,17 @@ async def extract_patch(sandbox: Sandbox, timeout_s: float) -> Patch:
     return Patch(result.output)
 
 
-async def apply_patch(sandbox: Sandbox, patch: Patch, timeout_s: float) -> bool:
+async def apply_patch(sandbox: Sandbox, patch: Patch, timeout_s: float, folder: str = "") -> bool:
     """Apply to the work tree: git apply, then --3way, then patch(1) with fuzz where installed. False: it does not apply, and
-    the tree is as it was. The empty patch applies. Raises SandboxLostError when it takes longer than `timeout_s`.
+    the tree is as it was. The empty patch applies. `folder` stands in place of the workdir. Raises SandboxLostError when it
+    takes longer than `timeout_s`.
     """
     if patch.is_empty:
         return True
     heredoc = f"END_{secrets.token_hex(8)}"
     text = patch.diff if patch.diff.endswith("\n") else patch.diff + "\n"
-    script = APPLY.replace("WORKDIR", shlex.quote(sandbox.workdir)).replace("HEREDOC_END", heredoc).replace("PATCH_TEXT", text)
+    script = APPLY.replace("WORKDIR", shlex.quote(folder or sandbox.workdir))
+    script = script.replace("HEREDOC_END", heredoc).replace("PATCH_TEXT", text)
     result = await sandbox.run(script, timeout_s)
     _check_time(result, "applying a patch", timeout_s)
     if result.exit_code != 0:

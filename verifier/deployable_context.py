@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class DeployableContext:
-    """Issue, patch, the touched files and the visible tests as they are after the patch (path -> text, relative paths).
+    """Issue, patch, the touched files and the visible tests as they are after the patch (path -> text, relative paths), read
+    from the state an agent starts from. The patch is without what is never graded (`verifier.section_rules`).
 
     `observed` is what the episode itself last saw a command print after its last edit; "" when it ran none.
     """

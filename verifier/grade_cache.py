@@ -15,7 +15,8 @@ from verifier.test_report import TestReport
 
 @dataclass(frozen=True)
 class GradedPatch:
-    """A report and what a scorer may see of the same patch; `context` is None when it was not asked for or no sandbox ran.
+    """A report and what a scorer may see of the same patch; `context` is None when it was not asked for, and for a patch that is
+    empty or does not apply.
     `parts` are numbers about how it was decided (a simulated verdict's probability), for the record."""
 
     report: TestReport

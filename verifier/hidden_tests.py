@@ -1,11 +1,12 @@
 """Grading a patch by really running the hidden tests: the patch is graded, never the agent's own sandbox.
 
-Order of events, in a fresh sandbox of the task's image: the task's set-up; the model's patch, without its edits of tests,
-of their set-up and of junk (`verifier.patch_cleaning`); what a scorer may see is read; the hidden test files are put back to
-the base commit, the test patch is applied and the hidden files are written; the evaluation script runs once, under a
-deadline. The log is the output of that single command and the exit code is the one the sandbox reports, so no end marker
-or exit line that the code under test prints can stand in for them. pytest writes its JUnit report to a path drawn for this
-run; hidden test files are read before and after the run. `verifier.grading` lets these witnesses agree or not.
+Order of events, in a fresh sandbox of the task's image: the task's set-up; what a scorer may see is read, which leaves the work
+tree as it was (`verifier.context_reading`: neither the oracle nor hidden paths of the image enter it); the model's patch,
+without its edits of tests, of their set-up and of junk (`verifier.patch_cleaning`); the hidden test files are put back to the
+base commit, the test patch is applied and the hidden files are written; the evaluation script runs once, under a deadline.
+The log is the output of that single command and the exit code is the one the sandbox reports, so no end marker or exit line
+that the code under test prints can stand in for them. pytest writes its JUnit report to a path drawn for this run; hidden test
+files are read before and after the run. `verifier.grading` lets these witnesses agree or not.
 
 What this cannot decide: code under test runs in the process of the tests. One that knows this grader, finds the report's
 path and forges log, report and exit code together is believed.
@@ -25,7 +26,7 @@ from envpool.pool.sandbox_preparation import set_up
 from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxError, SandboxLostError
 from envpool.task import Task
-from verifier.context_reading import read_context
+from verifier.context_reading import read_context, shown_part
 from verifier.deployable_context import DeployableContext
 from verifier.grade_cache import GradedPatch
 from verifier.grading import grade_run, no_test_ran, ungraded_report
@@ -42,6 +43,7 @@ REWARD_FILE = "/logs/verifier/reward.txt"
 """Where Harbor's test scripts leave their verdict."""
 
 DOES_NOT_APPLY = "the patch does not apply"
+NOTHING_LEFT = "nothing is left of the patch"
 TESTS_DO_NOT_FIT = "the hidden tests cannot be put in after the patch"
 
 Result = TypeVar("Result")
@@ -65,21 +67,23 @@ async def grade_patch(
 ) -> GradedPatch:
     """Run the hidden tests on a patch, and read its `DeployableContext` on the way when `with_context`.
 
-    A patch that is empty once cleaned is unresolved, and no sandbox is started. Raises SandboxError for what is not the
-    patch's fault, BrokenTaskError when the task's own test patch does not apply.
+    Every patch that applies has a context, whatever becomes of it here: also one that the hidden tests do not fit on, and one
+    that is empty once cleaned. The latter is unresolved; without a context to read no sandbox is started for it. Raises
+    SandboxError for what is not the patch's fault, BrokenTaskError when the task's own test patch does not apply.
     """
     cleaned = clean_patch(patch, task.oracle, protect_test_setup, task.preparation.hidden_paths)
-    if cleaned.patch.is_empty:
-        why = "nothing is left of the patch" if cleaned.dropped else "the patch is empty"
+    shown = shown_part(patch) if with_context else Patch("")
+    if cleaned.patch.is_empty and shown.is_empty:
+        why = NOTHING_LEFT if cleaned.dropped else "the patch is empty"
         return GradedPatch(ungraded_report(task.oracle, why, cleaned.dropped), None)
-    run, context = await _in_fresh_sandbox(task, pool, timeout_s, partial(_patched_run, task, cleaned, timeout_s, with_context))
+    run, context = await _in_fresh_sandbox(task, pool, timeout_s, partial(_patched_run, task, cleaned, shown, timeout_s))
     if isinstance(run, TestRun):
         if no_test_ran(task.oracle, run) and infra_failure(run):
             await _check_environment(task, pool, timeout_s)
         return GradedPatch(grade_run(task.oracle, run, cleaned.dropped), context)
     if run == TESTS_DO_NOT_FIT:
         await _check_test_patch(task, pool)
-    return GradedPatch(ungraded_report(task.oracle, run, cleaned.dropped), None)
+    return GradedPatch(ungraded_report(task.oracle, run, cleaned.dropped), context)
 
 
 async def _in_fresh_sandbox(
@@ -96,14 +100,16 @@ async def _in_fresh_sandbox(
 
 
 async def _patched_run(
-    task: Task, cleaned: CleanedPatch, timeout_s: float, with_context: bool, sandbox: Sandbox
+    task: Task, cleaned: CleanedPatch, shown: Patch, timeout_s: float, sandbox: Sandbox
 ) -> tuple[TestRun | str, DeployableContext | None]:
-    """The run of the hidden tests after the patch, or why there was none; and what a scorer may see."""
+    """The run of the hidden tests after the patch, or why there was none; and what a scorer may see, read before all that."""
+    context = await read_context(sandbox, task.problem, shown, task.preparation.hidden_paths)
+    if cleaned.patch.is_empty:
+        return NOTHING_LEFT, context
     if not await apply_patch(sandbox, cleaned.patch, SETUP_TIMEOUT_S):
-        return DOES_NOT_APPLY, None
-    context = await read_context(sandbox, task.problem, cleaned.patch) if with_context else None
+        return DOES_NOT_APPLY, context
     if not await _put_tests(sandbox, task):
-        return TESTS_DO_NOT_FIT, None
+        return TESTS_DO_NOT_FIT, context
     return await _run_tests(sandbox, task, timeout_s), context
 
 

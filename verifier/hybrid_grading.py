@@ -8,18 +8,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from envpool.policy import PolicyError
 from envpool.pool.sandbox_pool import SandboxPool
+from envpool.pool.sandbox_preparation import set_up
 from envpool.task import Task
 from envpool.trajectory import Trajectory
 from verifier.audit import AuditRule, AuditState, after_audit, is_audited
 from verifier.calibration import Calibration
 from verifier.context_reading import collect_context
 from verifier.curator_context import curator_context
+from verifier.deployable_context import DeployableContext
 from verifier.grade_cache import GradeCache, GradedPatch
 from verifier.grading import ungraded_report
-from verifier.hidden_tests import SETUP_TIMEOUT_S, grade_patch
+from verifier.hidden_tests import DOES_NOT_APPLY, NOTHING_LEFT, SETUP_TIMEOUT_S, grade_patch
 from verifier.observed_run import observed_run
 from verifier.patch_cleaning import clean_patch
 from verifier.scorer_prompt import ScorerContext
@@ -64,12 +67,13 @@ class HybridGrader:
         self.state = AuditState(self.rule.base_share)
 
     async def __call__(self, task: Task, trajectory: Trajectory) -> GradedPatch:
-        """The grade; `parts` has the model's `probability` and whether the patch was `audited`."""
+        """The grade; `parts` has the model's `probability` and whether the patch was `audited`. A patch that does not apply, or
+        of which nothing would be graded, is unresolved and not shown to the model."""
         cleaned = clean_patch(trajectory.patch, task.oracle, self.protect_test_setup, task.preparation.hidden_paths)
-        if cleaned.patch.is_empty:
-            return GradedPatch(ungraded_report(task.oracle, "the patch is empty", cleaned.dropped), None)
-        seen = await collect_context(task.problem, cleaned.patch, self.pool, SETUP_TIMEOUT_S)
-        seen = replace(seen, observed=observed_run(trajectory))
+        seen = await self._context(task, trajectory)
+        if seen is None or cleaned.patch.is_empty:
+            why = NOTHING_LEFT if cleaned.patch.is_empty else DOES_NOT_APPLY
+            return GradedPatch(ungraded_report(task.oracle, why, cleaned.dropped), seen)
         shown: ScorerContext = curator_context(seen, task.oracle) if self.context == "curator" else seen
         probability, votes = await self._probability(task.instance_id, trajectory.patch.diff, shown)
         if is_audited(self.state.share, self.seed, task.instance_id, trajectory.patch.diff):
@@ -87,6 +91,13 @@ class HybridGrader:
             grader=f"swr/{self.context}",
         )
         return GradedPatch(report, seen, {"probability": probability, "audited": 0.0})
+
+    async def _context(self, task: Task, trajectory: Trajectory) -> DeployableContext | None:
+        """What a scorer may see of the episode, read in a sandbox of its own that is set up; None without a patch to see."""
+        prepare = partial(set_up, preparation=task.preparation, instance_id=task.instance_id)
+        hidden = task.preparation.hidden_paths
+        seen = await collect_context(task.problem, trajectory.patch, self.pool, SETUP_TIMEOUT_S, prepare, hidden)
+        return seen and replace(seen, observed=observed_run(trajectory))
 
     async def _probability(self, instance_id: str, diff: str, shown: ScorerContext) -> tuple[float, int]:
         started = time.monotonic()

@@ -5,25 +5,13 @@ every test as passed, a module that is found before the one under test, or its o
 patch is applied. A path that the reference patch touches too is never left out: fixing it may be the task.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from envpool.oracle import Oracle
 from envpool.patch import Patch
 from verifier.patch_sections import PatchSection, patch_sections, paths_collide
-
-TEST_SETUP_FILES = frozenset(
-    {"conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml"}
-)
-"""They change what pytest runs and how it reports."""
-START_UP_MODULES = frozenset({"sitecustomize", "usercustomize"})
-TEST_RUNNER_MODULES = frozenset({"pytest", "_pytest", "pluggy", "iniconfig", "py", "xdist", "nose", "tox"})
-TEST_FOLDERS = frozenset({"test", "tests"})
-IMPORTABLE = (".py", ".so", ".pyd")
-JUNK_PARTS = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".venv", ".git"})
-JUNK_SUFFIXES = (".pyc", ".pyo", ".orig", ".rej", ".swp", ".egg-link", ".pth")
-SCRATCH_PREFIXES = ("reproduce", "repro_", "repro.", "debug_", "issue.md")
+from verifier.section_rules import adds_module, forges_tests, import_root, never_graded
 
 
 @dataclass(frozen=True)
@@ -49,12 +37,13 @@ def clean_patch(
         return CleanedPatch(patch, ())
     hidden = (*hidden_test_paths(oracle), *(path for path in hidden_paths if not path.startswith("/")))
     gold = frozenset(path for section in patch_sections(oracle.gold_patch) for path in section.paths)
+    test_folders = {PurePosixPath(path).parent for path in hidden}
     kept: list[str] = []
     dropped: list[str] = []
     for section in sections:
-        reason = _always_dropped(section, hidden)
+        reason = never_graded(section) or _hidden(section, hidden)
         if not reason and protect_test_setup and not gold & set(section.paths):
-            reason = _set_up_of_tests(section, hidden, gold)
+            reason = forges_tests(section, test_folders) or _shadows_gold(section, test_folders, gold)
         if reason:
             dropped.append(f"{section.paths[-1] if section.paths else '?'}: {reason}")
         else:
@@ -69,55 +58,19 @@ def hidden_test_paths(oracle: Oracle) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*patched, *files)))
 
 
-def _always_dropped(section: PatchSection, hidden: tuple[str, ...]) -> str:
-    for text in section.paths:
-        path = PurePosixPath(text)
-        if path.is_absolute() or ".." in path.parts:
-            return "leaves the repository"
-        if any(paths_collide(text, other) for other in hidden):
-            return "hidden test"
-        if JUNK_PARTS & set(path.parts) or path.name.endswith(JUNK_SUFFIXES):
-            return "junk"
-        if section.adds_file and len(path.parts) == 1 and path.name.lower().startswith(SCRATCH_PREFIXES):
-            return "scratch file"
-    return ""
+def _hidden(section: PatchSection, hidden: tuple[str, ...]) -> str:
+    collides = any(paths_collide(path, other) for path in section.paths for other in hidden)
+    return "hidden test" if collides else ""
 
 
-def _set_up_of_tests(section: PatchSection, hidden: tuple[str, ...], gold: frozenset[str]) -> str:
-    test_folders = {PurePosixPath(path).parent for path in hidden}
+def _shadows_gold(section: PatchSection, test_folders: set[PurePosixPath], gold: frozenset[str]) -> str:
+    modules = {import_root(PurePosixPath(path), test_folders)[1] for path in gold}
     for text in section.paths:
         path = PurePosixPath(text)
-        if path.name in TEST_SETUP_FILES:
-            return "set-up of the tests"
-        if TEST_FOLDERS & set(path.parts[:-1]) or path.parts[0] in TEST_FOLDERS:
-            return "in a test folder"
-        root, module = _import_root(path, test_folders)
-        if path.name.partition(".")[0] in START_UP_MODULES:
-            return "runs when Python starts"
-        if not section.adds_file or path.suffix not in IMPORTABLE:
-            continue
-        if module in TEST_RUNNER_MODULES or module in sys.stdlib_module_names:
-            return "shadows a module that the tests import"
-        if module in {_import_root(PurePosixPath(other), test_folders)[1] for other in gold} and not _same_root(
-            root, gold, module
-        ):
+        root, module = import_root(path, test_folders)
+        if adds_module(section, path) and module in modules and not _same_root(root, gold, module):
             return "shadows the module under test"
     return ""
-
-
-def _import_root(path: PurePosixPath, test_folders: set[PurePosixPath]) -> tuple[PurePosixPath, str]:
-    """The folder on Python's path that a file would be imported from, and its top-level module.
-
-    The roots are the repository, `src`, `lib`, and folders of hidden tests (pytest puts those first on the path); the
-    deepest one counts.
-    """
-    roots = {PurePosixPath("src"), PurePosixPath("lib"), *test_folders} & set(path.parents[:-1])
-    root = max(roots, key=_depth, default=PurePosixPath("."))
-    return root, path.relative_to(root).parts[0].partition(".")[0]
-
-
-def _depth(path: PurePosixPath) -> int:
-    return len(path.parts)
 
 
 def _same_root(root: PurePosixPath, gold: frozenset[str], module: str) -> bool:

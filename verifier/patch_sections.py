@@ -11,6 +11,7 @@ from dataclasses import dataclass
 SECTION_START = re.compile(r"^diff --git ", re.MULTILINE)
 PATH_LINE = re.compile(r"^(?:---|\+\+\+|rename from|rename to|copy from|copy to) (.+?)\t?$")
 UNQUOTED_HEADER = re.compile(r"a/(.+) b/\1")
+HUNK_START = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d")
 HEADER_PATHS = re.compile(r'("a/(?:[^"\\]|\\.)*"|a/\S+) ("b/(?:[^"\\]|\\.)*"|b/\S+)')
 
 
@@ -52,9 +53,13 @@ def drop_paths(diff: str, hidden: Iterable[str]) -> str:
 
 
 def normalised_diff(diff: str) -> str:
-    """What the diff changes and where, without hunk positions, blob hashes and context: equal for equal edits.
+    """What the diff changes and where, without new positions, blob hashes and context: equal for equal edits of one base.
 
-    Sections are sorted by path; a section without changed lines (a mode change, a rename) keeps its header.
+    Changes keep their place in the old file, so that the same change in two places is two edits. Sections are sorted by path;
+    one without changed lines (a mode change, a rename) keeps its header.
+
+    >>> normalised_diff("--- a/x\\n+++ b/x\\n@@ -4,3 +9,3 @@ def f():\\n same\\n-1\\n+2\\n same\\n")
+    'x\\n@5\\n-1\\n+2\\n'
     """
     return "".join(sorted(_normalised(section) for section in patch_sections(diff)))
 
@@ -66,11 +71,27 @@ def changed_lines(section: PatchSection) -> str:
 
 
 def _normalised(section: PatchSection) -> str:
-    lines = changed_lines(section)
+    lines = _placed_lines(section)
     if not lines:
         header = [line for line in section.text.splitlines()[1:] if not line.startswith("index ")]
         lines = "".join(f"{line}\n" for line in header)
     return "\n".join((*section.paths, lines))
+
+
+def _placed_lines(section: PatchSection) -> str:
+    """The changed lines, each run of them after the number of the old file's line that it begins at."""
+    _, start, hunks = section.text.partition("\n@@ ")
+    placed: list[str] = []
+    old, in_run = 0, False
+    for line in f"@@ {hunks}".split("\n") if start else ():
+        if (header := HUNK_START.match(line)) is not None:
+            old, in_run = int(header[1]), False
+        elif line[:1] in ("+", "-"):
+            placed += [line] if in_run else [f"@{old}", line]
+            old, in_run = old + (line[0] == "-"), True
+        elif not line.startswith("\\"):
+            old, in_run = old + 1, False
+    return "".join(f"{line}\n" for line in placed)
 
 
 def _paths(text: str) -> tuple[str, ...]:

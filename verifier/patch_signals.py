@@ -2,12 +2,16 @@
 and reproductions that the candidates brought.
 
 A reproduction counts when it fails on the unpatched repository: then it speaks about the issue. Every reproduction of any
-candidate is run on every candidate (as CodeT lets tests vote on programs), each on a fresh sandbox with one patch applied.
+candidate is run on every candidate (as CodeT lets tests vote on programs), each on a fresh sandbox in an agent's start state
+with one patch applied. Of a patch, what could decide how tests come out (conftest, pytest's configuration, test folders: what
+the grader protects, as far as that needs no oracle) is not applied.
 """
 
 import asyncio
 import re
 import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,8 +20,9 @@ from envpool.patch import Patch
 from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
-from verifier.context_reading import is_test_file, read_context
+from verifier.context_reading import Prepare, is_test_file, read_texts, touched_paths, visible_tests
 from verifier.patch_sections import PatchSection, patch_sections
+from verifier.section_rules import forges_tests, never_graded, without_sections
 
 SETUP_TIMEOUT_S = 60.0
 MAX_REPRODUCTIONS = 8
@@ -34,11 +39,14 @@ class PatchSignals:
     reproductions: float | None = None
 
 
-async def patch_signals(problem: Problem, diffs: tuple[str, ...], pool: SandboxPool, timeout_s: float) -> list[PatchSignals]:
-    """The signals of each diff, in order; `timeout_s` bounds one test file. Raises SandboxError."""
-    brought = reproductions_in(diffs)
-    telling = await _failing_on_base(problem, brought, pool, timeout_s)
-    return list(await asyncio.gather(*(_signals(problem, diff, telling, pool, timeout_s) for diff in diffs)))
+async def patch_signals(
+    problem: Problem, diffs: tuple[str, ...], pool: SandboxPool, timeout_s: float, prepare: Prepare
+) -> list[PatchSignals]:
+    """The signals of each diff, in order; `timeout_s` bounds one test file. `prepare` brings a sandbox to the state that agents
+    start from: set up, and without hidden files. Raises SandboxError."""
+    trial = _Trial(problem, pool, timeout_s, prepare)
+    telling = await trial.failing_on_base(reproductions_in(diffs))
+    return list(await asyncio.gather(*(trial.signals(diff, telling) for diff in diffs)))
 
 
 def reproductions_in(diffs: tuple[str, ...]) -> dict[str, str]:
@@ -66,44 +74,59 @@ def command_for_test(path: str, text: str) -> str:
     return f"python3 -m pytest -q -x {quoted}" if TEST_FUNCTION.search(text) else f"python3 {quoted}"
 
 
-async def _signals(
-    problem: Problem, diff: str, reproductions: dict[str, str], pool: SandboxPool, timeout_s: float
-) -> PatchSignals:
-    patch = Patch(diff)
-    if patch.is_empty:
-        return PatchSignals()
-    async with pool.lease(problem.image, problem.workdir) as sandbox:
-        if not await apply_patch(sandbox, patch, SETUP_TIMEOUT_S):
+def tried_part(diff: str) -> Patch:
+    """What is applied of a candidate: nothing that could decide by itself how tests come out."""
+    return without_sections(Patch(diff), lambda section: never_graded(section) or forges_tests(section))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Where patches of one problem are tried."""
+
+    problem: Problem
+    pool: SandboxPool
+    timeout_s: float
+    prepare: Prepare
+
+    async def signals(self, diff: str, reproductions: dict[str, str]) -> PatchSignals:
+        """Of one patch; `reproductions` are those that fail without it."""
+        patch = tried_part(diff)
+        if patch.is_empty:
             return PatchSignals()
-        tests = (await read_context(sandbox, problem, patch)).tests
-        existing = [await _passes(sandbox, path, text, timeout_s) for path, text in tests.items()]
-        own = []
-        for path, section in reproductions.items():
-            await sandbox.run(f"cd {shlex.quote(sandbox.workdir)} && rm -f -- {shlex.quote(path)}", SETUP_TIMEOUT_S)
-            if await apply_patch(sandbox, Patch(section), SETUP_TIMEOUT_S):
-                own.append(await _passes(sandbox, path, section, timeout_s))
-    return PatchSignals(_share(existing), _share(own))
+        async with self._start_state() as sandbox:
+            tests = await read_texts(sandbox, await visible_tests(sandbox, touched_paths(Patch(diff))))
+            if not await apply_patch(sandbox, patch, SETUP_TIMEOUT_S):
+                return PatchSignals()
+            existing = [await self._passes(sandbox, path, text) for path, text in tests.items()]
+            own = []
+            for path, section in reproductions.items():
+                await sandbox.run(f"cd {shlex.quote(sandbox.workdir)} && rm -f -- {shlex.quote(path)}", SETUP_TIMEOUT_S)
+                if await apply_patch(sandbox, Patch(section), SETUP_TIMEOUT_S):
+                    own.append(await self._passes(sandbox, path, section))
+        return PatchSignals(_share(existing), _share(own))
 
+    async def failing_on_base(self, reproductions: dict[str, str]) -> dict[str, str]:
+        """Those of the reproductions that fail on the unpatched repository."""
+        if not reproductions:
+            return {}
+        telling = {}
+        async with self._start_state() as sandbox:
+            for path, section in reproductions.items():
+                applied = await apply_patch(sandbox, Patch(section), SETUP_TIMEOUT_S)
+                if applied and not await self._passes(sandbox, path, section):
+                    telling[path] = section
+        return telling
 
-async def _failing_on_base(
-    problem: Problem, reproductions: dict[str, str], pool: SandboxPool, timeout_s: float
-) -> dict[str, str]:
-    if not reproductions:
-        return {}
-    telling = {}
-    async with pool.lease(problem.image, problem.workdir) as sandbox:
-        for path, section in reproductions.items():
-            if await apply_patch(sandbox, Patch(section), SETUP_TIMEOUT_S) and not await _passes(
-                sandbox, path, section, timeout_s
-            ):
-                telling[path] = section
-    return telling
+    @asynccontextmanager
+    async def _start_state(self) -> AsyncIterator[Sandbox]:
+        async with self.pool.lease(self.problem.image, self.problem.workdir) as sandbox:
+            await self.prepare(sandbox)
+            yield sandbox
 
-
-async def _passes(sandbox: Sandbox, path: str, text: str, timeout_s: float) -> bool:
-    command = command_for_test(path, re.sub(r"^\+", "", text, flags=re.MULTILINE))
-    result = await sandbox.run(f"(cd {shlex.quote(sandbox.workdir)} && {command}) < /dev/null", timeout_s)
-    return result.exit_code == 0
+    async def _passes(self, sandbox: Sandbox, path: str, text: str) -> bool:
+        command = command_for_test(path, re.sub(r"^\+", "", text, flags=re.MULTILINE))
+        result = await sandbox.run(f"(cd {shlex.quote(sandbox.workdir)} && {command}) < /dev/null", self.timeout_s)
+        return result.exit_code == 0
 
 
 def _is_reproduction(section: PatchSection) -> bool:

@@ -56,7 +56,7 @@ def crew(*handles: ScriptedHandle) -> RolloutWorkers:
 
 
 def try_patches(workers: RolloutWorkers) -> Awaitable[list[PatchSignals]]:
-    return workers.try_patches(TASK.problem, ("diff",))
+    return workers.try_patches(TASK.problem, TASK.preparation, ("diff",))
 
 
 def play_group(workers: RolloutWorkers) -> Awaitable[Group]:
@@ -107,4 +107,4 @@ async def test_an_unknown_policy_is_one_line() -> None:
 
 async def test_a_fresh_process_says_that_it_is_not_started() -> None:
     with pytest.raises(WorkerNotStartedError):
-        await RolloutWorker().try_patches(TASK.problem, ())
+        await RolloutWorker().try_patches(TASK.problem, TASK.preparation, ())

@@ -25,6 +25,7 @@ from configs.world_model_config import WorldModelConfig
 from envpool.chat.chat_format import load_chat_format
 from envpool.patch import Patch
 from envpool.policy import Completion, GenerateRequest
+from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxError, SandboxUnavailableError
 from envpool.task_sets.task_store import write_tasks
@@ -143,7 +144,7 @@ class TryingFleet:
     def __init__(self, *errors: Exception) -> None:
         self.errors, self.asked = list(errors), 0
 
-    async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:
+    async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         self.asked += 1
         if self.errors:
             raise self.errors.pop(0)

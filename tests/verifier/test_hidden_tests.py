@@ -18,8 +18,7 @@ from envpool.sandbox_errors import ImageMissingError
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.scripted_sandbox import ScriptedBackend, said
 from tests.verifier.small_repo import BUGGY, FILES, FIXED, GOLD, HIDDEN_PATH, TASK, VISIBLE_TEST, file_diff, process_pool
-from verifier.context_reading import collect_context
-from verifier.hidden_tests import BrokenTaskError, GradingBrokenError, grade_patch, run_hidden_tests
+from verifier.hidden_tests import BrokenTaskError, GradingBrokenError, run_hidden_tests
 from verifier.test_report import TestReport
 from verifier.test_report import TestStatus as Status
 from verifier.test_run import TIMED_OUT
@@ -159,17 +158,6 @@ async def test_a_patch_that_keeps_the_hidden_tests_out_is_to_blame_itself(tmp_pa
 async def test_a_missing_image_is_an_error(pool: SandboxPool) -> None:
     with pytest.raises(ImageMissingError):
         await run_hidden_tests(replace(TASK, problem=replace(TASK.problem, image="folder:none")), Patch(GOLD), pool, 30.0)
-
-
-async def test_the_context_is_what_was_there_before_the_hidden_tests(pool: SandboxPool) -> None:
-    diff = GOLD + file_diff("notes.txt", None, "n\n") + file_diff("test_mine.py", None, "assert True\n")
-    context = (await grade_patch(TASK, Patch(diff), pool, 30.0, with_context=True)).context
-    assert context is not None
-    assert context.problem_statement == "add(1, 2) gives -1"
-    assert context.patch == diff
-    assert context.files == {"calc.py": FIXED, "notes.txt": "n\n", "test_mine.py": "assert True\n"}
-    assert context.tests == {"test_calc.py": VISIBLE_TEST}
-    assert await collect_context(TASK.problem, Patch(diff), pool, 30.0) == context
 
 
 DISK_FULL = "import sys\nsys.exit('OSError: [Errno 28] No space left on device')\n"

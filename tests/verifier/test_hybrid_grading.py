@@ -11,6 +11,7 @@ from envpool.action_format import ToolCall, render_action
 from envpool.patch import Patch
 from envpool.policy import PolicyError
 from envpool.pool.sandbox_pool import SandboxPool
+from envpool.preparation import Preparation
 from envpool.trajectory import StopReason, Trajectory, Turn
 from tests.verifier.small_repo import BUGGY, FILES, GOLD, TASK, file_diff, process_pool
 from verifier.audit import AuditRule
@@ -106,6 +107,33 @@ async def test_an_empty_patch_costs_nothing_and_unreadable_reports_are_no_verdic
     assert scorer.shown == []
     with pytest.raises(PolicyError, match="none of 2 simulated reports"):
         await judge(TASK, episode(GOLD))
+
+
+async def test_a_patch_that_does_not_apply_is_unresolved_without_a_call(pool: SandboxPool) -> None:
+    scorer = Scorer(Vote(1, 0.9))
+    graded = await grader(pool, scorer, share=1.0)(TASK, episode(file_diff("calc.py", "no such line\n", "x\n")))
+    assert (graded.report.resolved, graded.report.notes, graded.context) == (False, ("the patch does not apply",), None)
+    assert scorer.shown == []
+
+
+async def test_the_model_sees_the_start_state_and_no_hidden_file(pool: SandboxPool) -> None:
+    """SWE-smith's shape: the set-up makes the bug that the patch undoes, and a hidden test lies in the image."""
+    scorer = Scorer(Vote(1, 0.9))
+    task = replace(TASK, preparation=Preparation("sed -i 's/a \\* 2/a * 3/' calc.py", ("test_calc.py",)))
+    undone = file_diff("calc.py", BUGGY.replace("a * 2", "a * 3"), BUGGY.replace("a - b", "b - a"))
+    forged = file_diff("tests/hidden_test_calc.py", None, "1\n")
+    await grader(pool, scorer, share=1e-9)(task, episode(undone + forged))
+    (shown,) = scorer.shown
+    assert isinstance(shown, DeployableContext)
+    assert (shown.patch, shown.files["calc.py"]) == (undone + forged, BUGGY.replace("a - b", "b - a"))
+    assert shown.tests == {}
+
+
+async def test_a_patch_of_which_nothing_is_graded_is_unresolved_without_a_call(pool: SandboxPool) -> None:
+    scorer = Scorer(Vote(1, 0.9))
+    graded = await grader(pool, scorer, share=1.0)(TASK, episode(file_diff("conftest.py", None, "1\n")))
+    assert (graded.report.resolved, scorer.shown) == (False, [])
+    assert graded.context is not None
 
 
 async def test_calibration_decides_at_one_half(pool: SandboxPool) -> None:

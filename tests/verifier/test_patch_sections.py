@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.verifier.small_repo import file_diff
 from verifier.patch_sections import changed_lines, drop_paths, normalised_diff, patch_sections
 
 TWO = (
@@ -36,10 +37,23 @@ def test_hidden_files_are_dropped_with_what_stands_in_their_way(hidden: tuple[st
 
 
 def test_equal_edits_have_one_normal_form() -> None:
-    moved = TWO.replace("@@ -1,2 +1,2 @@ def f():\n x\n", "@@ -7 +7 @@\n").replace("111..222", "333..444")
-    assert normalised_diff(moved) == normalised_diff(TWO)
+    other = TWO.replace("@@ -1,2 +1,2 @@ def f():\n x\n", "@@ -2 +9 @@\n").replace("111..222", "333..444")
+    assert normalised_diff(other) == normalised_diff(TWO)
+    assert normalised_diff(TWO) == "a.py\n@2\n-diff --git a b\n+--- y\ntests/t.py\n@0\n+1\n"
     assert normalised_diff(TWO.replace("+1\n", "+2\n")) != normalised_diff(TWO)
     assert normalised_diff(TWO.replace("a.py", "b.py")) != normalised_diff(TWO)
+
+
+def test_the_same_change_in_two_places_is_two_edits() -> None:
+    twice = "def f(a, b):\n    return a - b\ndef g(a, b):\n    return a - b\n"
+    first, second = (file_diff("m.py", twice, "+".join(parts)) for parts in (twice.split("-", 1), twice.rsplit("-", 1)))
+    assert changed_lines(patch_sections(first)[0]) == changed_lines(patch_sections(second)[0])
+    assert normalised_diff(first) == "m.py\n@2\n-    return a - b\n+    return a + b\n"
+    assert normalised_diff(second) == "m.py\n@4\n-    return a - b\n+    return a + b\n"
+    both = file_diff("m.py", twice, twice.replace("-", "+"))
+    assert normalised_diff(both) == normalised_diff(first) + normalised_diff(second).removeprefix("m.py\n")
+    grown = file_diff("m.py", twice, "import x\n" + "+".join(twice.rsplit("-", 1)))  # the new position moves, the old does not
+    assert normalised_diff(grown) == normalised_diff(second).replace("m.py\n", "m.py\n@1\n+import x\n")
 
 
 def test_a_plain_diff_is_cut_at_its_headers() -> None:

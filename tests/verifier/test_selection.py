@@ -39,9 +39,15 @@ def test_ties_depend_on_the_seed_alone_and_favour_no_position() -> None:
 
 
 def test_equal_edits_share_their_votes() -> None:
-    candidates = [Candidate(diff("a"), (1.0,)), Candidate(diff("a", at=9), (0.0,)), Candidate(diff("b"), (0.6,))]
+    longer = diff("a").replace("@@ -1 +1 @@\n", "@@ -1,2 +7,2 @@\n") + " same\n"
+    candidates = [Candidate(diff("a"), (1.0,)), Candidate(longer, (0.0,)), Candidate(diff("b"), (0.6,))]
     assert select(candidates, 0, SelectionRule(share_duplicates=True)) == 2
     assert select(candidates, 0, APART) == 0
+
+
+def test_the_same_change_in_another_place_shares_no_votes() -> None:
+    candidates = [Candidate(diff("a"), (1.0,)), Candidate(diff("a", at=9), (0.0,)), Candidate(diff("b"), (0.6,))]
+    assert select(candidates, 0, SelectionRule(share_duplicates=True)) == 0
 
 
 def test_agreement_decides_when_asked() -> None:
