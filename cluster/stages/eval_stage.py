@@ -18,13 +18,14 @@ from verifier.reward import Group
 
 
 async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
-    """Play the held-out tasks with `policy` (base, sft or grpo). Tasks that infrastructure left without an episode are
-    counted and leave the denominator; they never count as failures."""
+    """Play the held-out tasks with `policy` (base, sft or grpo), in real sandboxes with real tests also where the run trains with
+    a world model. Tasks that infrastructure left without an episode are counted and leave the denominator; they never count as
+    failures."""
     config = context.config.tts
     tasks = tasks_of(context, "heldout")
     await context.fleet.serve(policy)
     stage = f"eval-{policy}"
-    groups = await play_tasks(context, stage, tasks, ("engine",), config.num_candidates, config.temperature)
+    groups = await play_tasks(context, stage, tasks, ("engine",), config.num_candidates, config.temperature, real=True)
     context.sinks.log(stage, 0, evaluation_metrics(groups))
     played = [group for group in groups if group.members]
     per_task = {group.instance_id: [member.resolved for member in group.members] for group in played}
@@ -33,6 +34,7 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
         "seed": context.config.seed,
         "num_tasks": len(played),
         "num_samples": config.num_candidates,
+        "graders": sorted({member.grader for group in played for member in group.members}),
         "unplayed_tasks": len(groups) - len(played),
         "pass_at": pass_at_table(list(per_task.values()), config.num_candidates, config.num_bootstrap, config.seed),
         "turns": float(np.mean([member.trajectory.num_turns for group in played for member in group.members])),
@@ -60,7 +62,7 @@ async def turn_scaling(
         groups: Sequence[Group] = whole
         if budget != own:
             name, samples = f"{stage}-turns-{budget}", config.turn_budget_samples
-            groups = await play_tasks(context, name, tasks, ("engine",), samples, config.temperature, max_turns=budget)
+            groups = await play_tasks(context, name, tasks, ("engine",), samples, config.temperature, budget, real=True)
         table[str(budget)] = turn_point([group for group in groups if group.members], config.num_bootstrap, config.seed)
     return table
 

@@ -145,7 +145,7 @@ def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
 
     async def play(task_id: str) -> Group:
         task_dice = task_seed(seed, EVALUATION, task_id)
-        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice)
+        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice, real=True)
 
     def on_score(step: int, metrics: Mapping[str, float]) -> None:
         context.sinks.log(EVALUATION, step, metrics)
@@ -155,4 +155,4 @@ def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
     return LoopEvaluation(config, list(tasks), play, run, on_score, known)
 
 
-STAGE = Stage("grpo", ("sft",), train_policy)
+STAGE = Stage("grpo", ("sft",), train_policy, asks_world_model=True)

@@ -15,7 +15,6 @@ from cluster.learner_run import TrainingRun
 from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.world_model_judging import judged_patches, measured_runs, world_client
-from configs.simulation_check import uses_world_model
 from envpool.chat.chat_format import ChatFormat
 from envpool.endpoints.chat_endpoint import ChatEndpoint
 from trainers.sft_loop import run_sft
@@ -168,6 +167,7 @@ async def calibrate(context: StageContext) -> dict[str, Any]:
             "episodes_of": source,
             "patches": len(flat),
             "unscored": len(judged) - len(flat),
+            "graders": sorted({one.grader for one in patches}),
         }
         if flat:
             record["kept_out_quality"] = scorer_quality(list(by_task.values()), seed=seed)
@@ -183,7 +183,7 @@ async def calibration_episodes(context: StageContext) -> tuple[str, list[ScoredT
     patches will be judged; the recorded rollouts where there is no policy yet, or world_model.calibration_episodes is 0."""
     config = context.config.world_model
     policy = next((name for name in ("grpo", "sft") if name in context.folder.stage_records()), None)
-    if policy is None or config.calibration_episodes == 0 or uses_world_model(context.config):
+    if policy is None or config.calibration_episodes == 0:
         recorded = training_trajectories(context)
         return "recorded", [one for one in recorded if is_kept_out(one.trajectory.instance_id, config.calibration_share)]
     tasks = [task for task in tasks_of(context, "train") if is_kept_out(task.instance_id, config.calibration_share)]
@@ -191,7 +191,7 @@ async def calibration_episodes(context: StageContext) -> tuple[str, list[ScoredT
     await context.fleet.serve(policy)
     temperature = context.config.tts.temperature
     stage = f"calibration-{policy}"
-    groups = await play_tasks(context, stage, tasks, ("engine",), config.calibration_episodes, temperature)
+    groups = await play_tasks(context, stage, tasks, ("engine",), config.calibration_episodes, temperature, real=True)
     return policy, [one for group in groups for one in group.members]
 
 
