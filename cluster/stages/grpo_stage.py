@@ -78,7 +78,8 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
             steps = await _train(context, run)
             exported = await run.finish(use_best=config.patience > 0)
             simulated = {"simulation": await context.fleet.simulation_figures()} if uses_world_model(context.config) else {}
-            return {"steps": steps, "exported_step": exported, **simulated, **run.summary("reward/mean")}
+            grader = {"eval_grader": "tests"} if config.eval_every else {}
+            return {"steps": steps, "exported_step": exported, **grader, **simulated, **run.summary("reward/mean")}
         except LearnerGroupError as error:
             found = latest_checkpoint(context.folder.checkpoints("grpo"))
             newest = found[0] if found else 0
@@ -112,7 +113,7 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
         last.update(ledger_row(spans, groups, run.engine_queue_share))
         context.sinks.log(SECONDS, step, last)
 
-    evaluation = _evaluation(context, run)
+    evaluation = loop_evaluation(context, run)
     evaluation.after_step(run.start_step)
     try:
         steps = await run_grpo(
@@ -139,7 +140,8 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
         ledger.close()
 
 
-def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
+def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
+    """Held-out tasks by real tests, whatever decides the training rewards."""
     config, seed = context.config.grpo, context.config.seed
     tasks = {task.instance_id: task for task in tasks_of(context, "heldout")[: config.eval_tasks]} if config.eval_every else {}
 

@@ -22,7 +22,8 @@ class LimitedFleet:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
 
-    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int) -> Group:
+    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int, real: bool) -> Group:
+        assert real, "an evaluation is never simulated"
         self.asked.append((count, max_turns))
         return Group(task.instance_id, tuple(scored(task.instance_id, index, max_turns >= 4) for index in range(count)), ())
 
