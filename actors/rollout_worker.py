@@ -15,6 +15,7 @@ from actors.simulation import Simulation
 from actors.worker_policies import endpoint_policy, scripted_policies
 from configs.rollout_config import RolloutConfig
 from configs.run_config import RunConfig
+from configs.simulation_check import uses_world_model
 from envpool.agent.episode_replay import journalled_group
 from envpool.agent.turn_journal import TurnJournal, journalled_seeds
 from envpool.chat.chat_format import load_chat_format
@@ -59,9 +60,9 @@ class RolloutWorker:
         rollout = config.rollout
         self._config = config
         self._chat = load_chat_format(Path(model_dir))
-        self._backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(Path(images_root)), owner)
+        backend = SANDBOXES[config.sandbox.real_backend](config.sandbox, FolderImages(Path(images_root)), owner)
         sandbox = config.sandbox
-        self._pool = SandboxPool(self._backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
+        self._pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
         await self._pool.sweep()
         self._journal_path = Path(journal_path) if journal_path else None
         journals = sorted(self._journal_path.parent.glob("*.jsonl")) if self._journal_path is not None else []
@@ -82,7 +83,7 @@ class RolloutWorker:
         """Engines (or none: world_model.endpoint) for simulated commands and rewards."""
         assert self._pool is not None
         generate = RoutedGenerate(handles, self._config.engine.request_timeout_s) if handles else None
-        self._simulation = Simulation(self._config, self._chat, generate, calibration, self._backend, self._pool, self._cache)
+        self._simulation = Simulation(self._config, self._chat, generate, calibration, self._pool, self._cache)
 
     async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """What each patch does to the repository's own tests and to the tests that the patches bring; see
@@ -94,13 +95,23 @@ class RolloutWorker:
             return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s, prepare)
 
     async def play_group(
-        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0
+        self,
+        task: Task,
+        policy: str,
+        group_size: int,
+        temperature: float,
+        seed: int,
+        resume: bool = False,
+        max_turns: int = 0,
+        real: bool = False,
     ) -> Group:
         """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
 
         `resume`: go on where the journals of this run show that a dead process stood. `max_turns` replaces the limit of
-        `rollout.episode`, unless 0. While the group waits for its turn, its sandboxes are started ahead. Raises PolicyError for
-        a policy that is not there, and SandboxUnavailableError when this node's engine is away and took the whole group with it.
+        `rollout.episode`, unless 0. `real`: commands are executed and hidden tests decide, also in a run that trains with a world
+        model; its audits neither see nor count such a group. While the group waits for its turn, its sandboxes are started ahead.
+        Raises PolicyError for a policy that is not there, and SandboxUnavailableError when the world model is not there, or when
+        this node's engine is away and took the whole group with it.
         """
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
@@ -114,9 +125,9 @@ class RolloutWorker:
         if policy == "endpoint" and not resume:  # what was paid for in an earlier try of this run is not asked again
             resume = seed in await self._played_before
         recorded = await asyncio.to_thread(self._recorded, task.instance_id, group_size, seed) if resume else {}
-        pool, simulation = self._pool, self._simulation
-        if simulation is not None:
-            simulation.know(task.problem)
+        pool = self._pool
+        if (simulation := None if real else self._simulation) is None and not real and uses_world_model(self._config):
+            raise SandboxUnavailableError("the rollout worker has no world model: train one, or set world_model.endpoint")
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
         asked = time.monotonic()
         async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size):
@@ -129,7 +140,7 @@ class RolloutWorker:
                 pool=pool,
                 chat=self._chat,
                 rollout=_limited(self._config.rollout, max_turns),
-                verifier=self._config.verifier if simulation is None else simulation.verifier,
+                verifier=self._config.verifier,
                 temperature=temperature,
                 seed=seed,
                 cache=self._cache,
@@ -137,6 +148,7 @@ class RolloutWorker:
                 recorded=recorded,
                 cut=cut,
                 grader=None if simulation is None else simulation.grader,
+                simulate=None if simulation is None else simulation.simulate,
             )
         if pool.engine_is_down and not group.members:
             raise SandboxUnavailableError(f"the sandbox engine of this node is away; {task.instance_id} was not played")

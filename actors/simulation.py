@@ -1,7 +1,6 @@
-"""What a rollout worker needs for rollouts without containers: the world model, its grader, and sandboxes for the audits."""
+"""What a rollout worker needs for rollouts without containers: the world model and its grader."""
 
 import zlib
-from dataclasses import replace
 from typing import Any
 
 from configs.run_config import RunConfig
@@ -9,9 +8,7 @@ from envpool.chat.chat_format import ChatFormat
 from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Generate
 from envpool.pool.sandbox_pool import SandboxPool
-from envpool.problem import Problem
-from envpool.sandbox import SandboxBackend
-from envpool.sandboxes.simulated_sandbox import SimulatedBackend
+from envpool.simulation.simulated_sandbox import SimulateText
 from verifier.audit import AuditRule
 from verifier.calibration import calibration_from_dict
 from verifier.curator_context import CuratorContext
@@ -24,7 +21,8 @@ from verifier.world_model_client import WorldModelClient
 
 class Simulation:
     """`generate` None takes world_model.endpoint. With sandbox.backend=simulated, commands are simulated; with
-    verifier.grader=hybrid, rewards are. Raises ValueError for a calibration that cannot be read."""
+    verifier.grader=hybrid, rewards are, and audits run in sandboxes of `pool`. Raises ValueError for a calibration that cannot be
+    read."""
 
     def __init__(
         self,
@@ -32,32 +30,20 @@ class Simulation:
         chat: ChatFormat,
         generate: Generate | None,
         calibration: dict[str, Any],
-        backend: SandboxBackend,
         pool: SandboxPool,
         cache: GradeCache,
     ) -> None:
         self._client = WorldModelClient(
             generate or _endpoint(config, chat), chat, config.world_model, config.engine.max_model_len
         )
-        self._backend = backend if isinstance(backend, SimulatedBackend) else None
-        self._real_pool: SandboxPool | None = None
-        self.verifier = config.verifier
-        if self._backend is not None:
-            self._backend.connect(self._client.simulate)
-            self._real_pool = SandboxPool(self._backend.inner, config.sandbox.num_sandboxes, config.rollout.lease_s)
-            # What a model made up is no record of an execution.
-            self.verifier = replace(config.verifier, collect_executions=False)
-        self._grader = self._hybrid_grader(config, calibration, self._real_pool or pool, cache)
+        self._grader = self._hybrid_grader(config, calibration, pool, cache)
+        self.simulate: SimulateText | None = self._client.simulate if config.sandbox.backend == "simulated" else None
+        """Answers for commands that execute code; None where they really run."""
 
     @property
     def grader(self) -> Grader | None:
         """None where hidden tests decide."""
         return self._grader
-
-    def know(self, problem: Problem) -> None:
-        """This problem is about to be played."""
-        if self._backend is not None:
-            self._backend.know(problem)
 
     def figures(self) -> dict[str, float]:
         """Calls and tokens of the world model; costs, share and alarms of the audits."""
@@ -66,9 +52,7 @@ class Simulation:
         return {**counts, **(self._grader.figures() if self._grader is not None else {})}
 
     async def close(self) -> None:
-        """Close the sandboxes of the audits; the worker's own pool closes the rest."""
-        if self._real_pool is not None:
-            await self._real_pool.close()
+        """Nothing to close here: the sandboxes are those of the worker's own pool."""
 
     def _hybrid_grader(
         self, config: RunConfig, calibration: dict[str, Any], pool: SandboxPool, cache: GradeCache

@@ -108,7 +108,7 @@ async def signals_of_groups(context: StageContext, groups: Sequence[Group], spen
     if not config.existing_tests_weight and not config.reproduction_weight:
         return found
     tasks = {task.instance_id: task for task in tasks_of(context, "heldout")}
-    settings = {"timeout_s": context.config.verifier.grading_timeout_s, "sandbox": context.config.sandbox.backend}
+    settings = {"timeout_s": context.config.verifier.grading_timeout_s, "sandbox": context.config.sandbox.real_backend}
     clock = Stopwatch()
 
     distinct = {

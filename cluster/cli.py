@@ -45,7 +45,15 @@ TasksJSON = Annotated[bool, typer.Option("--json", help="With prepare: one JSON 
 Run = Annotated[Path, typer.Argument(help="Run folder")]
 Instance = Annotated[str, typer.Option(help="Show this instance's trajectories.")]
 Target = Annotated[Path, typer.Option(help="Folder to write")]
-Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on in this run folder.", show_default=False)]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on in this run folder, with its settings; those of a CONFIG.yaml replace them.",
+        show_default=False,
+    ),
+]
 
 STAGE_HELP = {
     "demo": "All stages on one machine, from tasks to test-time scaling; ends with report.html.",
@@ -96,11 +104,9 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
         fail(f"one configuration file at most, got {', '.join(map(str, paths))}")
     if resume is not None and not (resume / "config.yaml").is_file():
         fail(f"{resume} is not a run folder: it has no config.yaml")
-    if resume is not None and paths:
-        fail("--resume takes its configuration from the run folder; give key=value overrides only")
+    given, overrides = paths[0] if paths else None, [word for word in words if "=" in word]
     try:
-        config_path = resume / "config.yaml" if resume is not None else (paths[0] if paths else None)
-        config = load_config(config_path, [word for word in words if "=" in word])
+        config = load_config(resume / "config.yaml", overrides, given) if resume is not None else load_config(given, overrides)
     except ConfigError as error:
         fail(str(error))
     if print_config:
@@ -109,14 +115,14 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
     if plan:
         from cluster.plan_command import print_plan
 
-        print_plan(verb, config, fail)
+        print_plan(verb, config, fail, resume)
         return
     # Also where the shell started this with SIGINT ignored (a background job): a run must always be stoppable.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     from cluster.stage_running import run_stages
 
-    raise typer.Exit(run_stages(verb, config, resume))
+    raise typer.Exit(run_stages(verb, config, resume, words))
 
 
 def add_stage_verb(verb: str, text: str) -> None:

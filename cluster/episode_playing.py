@@ -26,9 +26,10 @@ async def play_tasks(
     num_samples: int,
     temperature: float,
     max_turns: int = 0,
+    real: bool = False,
 ) -> list[Group]:
     """One group per task; sample i is played by `policies[i % len(policies)]`. Groups stored by an earlier try are kept.
-    `max_turns` replaces rollout.episode.max_turns, unless 0.
+    `max_turns` replaces rollout.episode.max_turns, unless 0. `real`: no world model takes part; every evaluation asks for that.
 
     Raises StageError when not one episode of the stage could be played.
     """
@@ -46,7 +47,7 @@ async def play_tasks(
 
     async def play_one(task: Task, store: GroupStore) -> None:
         async with in_flight:
-            group = await play_mixed(context, seeds_of, task, policies, num_samples, temperature, max_turns)
+            group = await play_mixed(context, seeds_of, task, policies, num_samples, temperature, max_turns, real)
         done[task.instance_id] = group
         store.add(group)
         resolved[0] += sum(member.resolved for member in group.members)
@@ -74,6 +75,7 @@ async def play_mixed(
     num_samples: int,
     temperature: float,
     max_turns: int = 0,
+    real: bool = False,
 ) -> Group:
     """One task played `num_samples` times by several policies; the members get distinct sample indices."""
     shares = Counter(policies[index % len(policies)] for index in range(num_samples))
@@ -86,6 +88,7 @@ async def play_mixed(
                 temperature,
                 task_seed(context.config.seed, stage, task.instance_id, policy),
                 max_turns=max_turns,
+                real=real,
             )
             for policy, count in shares.items()
         )

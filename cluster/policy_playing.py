@@ -1,4 +1,5 @@
-"""Episodes of a policy of this run, for evaluation and calibration: stored ones are taken again where nothing has changed."""
+"""Episodes of a policy of this run, for evaluation and calibration: really executed, and stored ones are taken again where
+nothing has changed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ async def play_policy(
     if said := put_aside_others(context.folder.root / "trajectories" / stage, stamp):
         context.progress.say(said)
     temperature = context.config.tts.temperature
-    return await play_tasks(context, stage, tasks, ("engine",), num_samples, temperature, max_turns=max_turns)
+    return await play_tasks(context, stage, tasks, ("engine",), num_samples, temperature, max_turns=max_turns, real=True)
 
 
 async def policy_stamp(context: StageContext, policy: str, num_samples: int, max_turns: int = 0) -> dict[str, Any]:
@@ -41,9 +42,8 @@ async def policy_stamp(context: StageContext, policy: str, num_samples: int, max
         "max_turns": max_turns or own_turns,
         "episode": episode,
         "model": {"dtype": config.model.dtype, "max_model_len": config.engine.max_model_len},
-        "sandbox": config.sandbox.backend,
+        "sandbox": config.sandbox.real_backend,
         "grading": {
-            "grader": verifier.grader,
             "timeout_s": verifier.grading_timeout_s,
             "protect_test_setup": verifier.protect_test_setup,
             "collect_context": verifier.collect_context,

@@ -69,7 +69,7 @@ async def _grade_all(
     config: RunConfig, tasks: dict[str, Task], images: Path, predictions: list[Prediction], write: Write, owner: str, say: Say
 ) -> bool:
     """Grade side by side; False when infrastructure broke for one (reported, and not a verdict)."""
-    backend = SANDBOXES[config.sandbox.backend](config.sandbox, FolderImages(images), owner)
+    backend = SANDBOXES[config.sandbox.real_backend](config.sandbox, FolderImages(images), owner)
     concurrency = max(1, config.rollout.concurrency)
     pool = SandboxPool(backend, concurrency, config.rollout.lease_s + 2 * config.verifier.grading_timeout_s)
     slots = asyncio.Semaphore(2 * concurrency)

@@ -22,7 +22,7 @@ NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--f
 def check_bubblewrap(config: RunConfig) -> Finding:
     from envpool.sandboxes.process_sandbox import bubblewrap_works
 
-    needed = config.sandbox.backend == "process" and config.sandbox.isolation == "bubblewrap"
+    needed = config.sandbox.real_backend == "process" and config.sandbox.isolation == "bubblewrap"
     works = bubblewrap_works()
     advice = "install it and allow user namespaces: without, process sandboxes do not isolate"
     return Finding("bubblewrap", works, needed, "works" if works else "does not work here", advice)
@@ -33,7 +33,7 @@ def check_docker(config: RunConfig) -> Finding:
     from envpool.sandbox_errors import SandboxError, SandboxUnavailableError
     from envpool.sandbox_parts.docker_engine import connect
 
-    needed = config.sandbox.backend == "docker"
+    needed = config.sandbox.real_backend == "docker"
     try:
         client = connect(config.sandbox.docker_host, timeout_s=5.0)
         version = client.version()["Version"]

@@ -1,6 +1,6 @@
 """What a stage is: a named piece of the pipeline that reads a run folder, works, and records what it found."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from cluster.metric_sinks import MetricSinks
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
 from configs.run_config import RunConfig
+from configs.simulation_check import uses_world_model
 
 
 class StageError(RuntimeError):
@@ -28,8 +29,15 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Stage:
-    """`run` returns the record that stages.json keeps. `needs` are records that must exist before."""
+    """`run` returns the record that stages.json keeps. `needs` are records that must exist before. `asks_world_model`: where the
+    configuration simulates executions or rewards, that happens in this stage's episodes, so it needs the world model as well."""
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[StageContext], Awaitable[dict[str, Any]]]
+    asks_world_model: bool = False
+
+    def missing(self, config: RunConfig, records: Mapping[str, Any]) -> str:
+        """The first stage whose record this one still lacks, empty when it can run. An endpoint's world model needs no stage."""
+        trained = self.asks_world_model and uses_world_model(config) and not config.world_model.endpoint.base_url
+        return next((name for name in (*self.needs, *(("world-model",) if trained else ())) if name not in records), "")

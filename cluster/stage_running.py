@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import shlex
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from actors.learner_group import LearnerGroupError
@@ -47,10 +49,12 @@ EXPECTED_ERRORS = (
 INTERRUPTED = 130
 
 
-def run_stages(verb: str, config: RunConfig, resume: Path | None) -> int:
-    """Run `verb` (a stage, or `demo` for all) and return the exit code. Errors a user can act on are one line."""
+def run_stages(verb: str, config: RunConfig, resume: Path | None, words: Sequence[str] = ()) -> int:
+    """Run `verb` (a stage, or `demo` for all) and return the exit code. Errors a user can act on are one line. `words` are the
+    settings given on the command line: a resumed run was interrupted with them, and goes on with them."""
     progress = ProgressView()
     folder = None
+    settings = words if resume is not None else ()  # a new run's folder keeps them itself
     try:
         folder = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
         log_to(folder)
@@ -59,7 +63,7 @@ def run_stages(verb: str, config: RunConfig, resume: Path | None) -> int:
     except KeyboardInterrupt:
         progress.say(
             "interrupted; everything finished is kept"
-            + (f", go on with: swe-master {verb} --resume {folder.root}" if folder else "")
+            + (f", go on with: {shlex.join(['swe-master', verb, '--resume', str(folder.root), *settings])}" if folder else "")
         )
         return INTERRUPTED
     except Exception as error:
@@ -118,9 +122,8 @@ async def run_in_folder(
                 if stage.name in records and not again:
                     progress.say(f"{stage.name}: finished before, kept")
                     continue
-                missing = [name for name in stage.needs if name not in records]
-                if missing:
-                    raise StageError(f"{verb} needs {missing[0]} first: swe-master {missing[0]} --resume {folder.root}")
+                if missing := stage.missing(config, records):
+                    raise StageError(f"{verb} needs {missing} first: swe-master {missing} --resume {folder.root}")
                 started = time.monotonic()
                 record = await stage.run(StageContext(config, folder, sinks, fleet, progress))
                 folder.record_stage(stage.name, {**record, "seconds": round(time.monotonic() - started, 1)})

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class SandboxConfig:
     backend: str = "process"
-    """One of envpool.sandboxes.SANDBOXES: process, docker, scripted, simulated (needs a trained world model)."""
+    """One of envpool.sandboxes.SANDBOXES (process, docker, scripted), or simulated: a model executes code in training."""
     files_in: str = "process"
-    """Simulated backend: where files, edits and audits really are: process or docker."""
+    """Simulated backend: where files, edits, audits and evaluations really are: process or docker."""
     isolation: str = "auto"
     """Process backend: auto (bubblewrap where installed, else none with a warning), bubblewrap, none."""
     num_sandboxes: int = 16
@@ -39,3 +39,9 @@ class SandboxConfig:
     """Disk that all image layers of a node may take; pulled images used longest ago are removed. 0: no limit."""
     base_image: str = "swe-master-base"
     """Docker image that `folder:` trees are unpacked into."""
+
+    @property
+    def real_backend(self) -> str:
+        """The backend that starts the sandboxes: with backend=simulated the one that holds the files, where audits, evaluations
+        and everything else that is no training episode really run."""
+        return self.files_in if self.backend == "simulated" else self.backend

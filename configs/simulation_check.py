@@ -8,6 +8,7 @@ CHOICES = {
     "world_model.reasoner": ("none", "scripted", "endpoint"),
     "world_model.calibration": ("none", "temperature", "platt", "isotonic"),
     "verifier.grader": ("tests", "hybrid"),
+    "sandbox.files_in": ("process", "docker"),
 }
 ROLES = ("reward", "transition")
 

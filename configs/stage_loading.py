@@ -23,18 +23,23 @@ class ConfigError(ValueError):
     """A mistake in a configuration, in one line that names the key."""
 
 
-def load_config(path: Path | None, overrides: list[str]) -> RunConfig:
-    """The resolved configuration. Raises ConfigError for unknown keys (with a suggestion), wrong types and broken budgets.
+def load_config(path: Path | None, overrides: list[str], over: Path | None = None) -> RunConfig:
+    """The resolved configuration: defaults, the file `path`, the file `over` (what it names replaces what `path` says of the same
+    key; lists as a whole), then the overrides. Raises ConfigError for unknown keys (with a suggestion), wrong types and broken
+    budgets.
 
     >>> load_config(None, ["grpo.group_size=4"]).grpo.group_size
     4
     """
     try:
         layers = [OmegaConf.structured(RunConfig)]
-        if path is not None:
-            layers.append(OmegaConf.load(path))
+        for file in (path, over):
+            if file is None:
+                continue
+            path = file  # the one that is named if it cannot be read
+            layers.append(OmegaConf.load(file))
             if not isinstance(layers[-1], DictConfig):
-                raise ConfigError(f"{path} must hold keys and values, not a list or a single value")
+                raise ConfigError(f"{file} must hold keys and values, not a list or a single value")
         for override in overrides:
             if "=" not in override:
                 raise ConfigError(f"override {override!r} is not of the form key=value")

@@ -15,8 +15,10 @@ from envpool.chat.chat_format import ChatFormat
 from envpool.policy import Generate, PolicyError
 from envpool.pool.sandbox_pool import SandboxPool
 from envpool.pool.sandbox_preparation import prepare_for_agent
+from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import LeaseExpiredError, SandboxError, retry_rule
 from envpool.simulation.execution_recorder import RecordingSandbox
+from envpool.simulation.simulated_sandbox import SimulatedSandbox, SimulateText
 from envpool.simulation.transition_format import ExecutedCommand
 from envpool.task import Task
 from envpool.trajectory import Trajectory, Turn
@@ -52,6 +54,7 @@ async def play_group(
     recorded: Mapping[int, Sequence[Turn]] | None = None,
     cut: asyncio.Event | None = None,
     grader: Grader | None = None,
+    simulate: SimulateText | None = None,
 ) -> Group:
     """`group_size` episodes of one task, all at once, each in its own lease; members are sorted by `sample_index`.
 
@@ -59,12 +62,15 @@ async def play_group(
     `rollout.infra_retries` times, and is then a `LostEpisode`; the same holds for its grading. `recorded` are finished turns
     of an earlier process by sample_index. Once `cut` is set, episodes that are not graded yet are ended and count as lost.
     `grader` decides about finished episodes; without one, their hidden tests are really run in sandboxes of `pool`.
+    `simulate` answers for the agent's commands that execute code; without it they really run, and are recorded.
     A trajectory is graded after its own sandbox was given back, so waiting for a grading sandbox cannot block the pool. On
     cancellation, or when one member raises an error that is a bug and not a broken sandbox, the other episodes are cancelled
     and their sandboxes closed first.
     """
     turns = {index: list((recorded or {}).get(index, ())) for index in range(group_size)}
-    player = _Player(task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn, turns, grader)
+    player = _Player(
+        task, generate, policy_name, pool, chat, rollout, verifier, temperature, seed, cache, on_turn, turns, grader, simulate
+    )
     tasks: list[asyncio.Task[ScoredTrajectory | LostEpisode]] = []
     try:
         async with asyncio.TaskGroup() as running:
@@ -96,6 +102,7 @@ class _Player:
     on_turn: OnTurn | None
     turns: dict[int, list[Turn]]
     grader: Grader | None = None
+    simulate: SimulateText | None = None
     executed: dict[int, tuple[ExecutedCommand, ...]] = field(default_factory=dict)
     waited: dict[int, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -150,10 +157,10 @@ class _Player:
             try:
                 async with asyncio.timeout(self.rollout.lease_s):
                     await prepare_for_agent(sandbox, task.problem.image, task.preparation, task.instance_id)
-                    recording = RecordingSandbox(sandbox, task.problem.problem_statement)
+                    seen = self._as_seen(sandbox)
                     trajectory = await run_episode(
                         task.problem,
-                        recording if self.verifier.collect_executions else sandbox,
+                        seen,
                         self.generate,
                         self.chat,
                         self.rollout.episode,
@@ -164,10 +171,17 @@ class _Player:
                         on_turn=on_turn,
                         recorded=tuple(self.turns[sample_index]),
                     )
-                    self.executed[sample_index] = tuple(recording.records)
+                    self.executed[sample_index] = tuple(seen.records) if isinstance(seen, RecordingSandbox) else ()
                     return trajectory
             except TimeoutError as error:
                 raise LeaseExpiredError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
+
+    def _as_seen(self, sandbox: Sandbox) -> Sandbox:
+        """The prepared sandbox as the agent meets it. What a model makes up is no record of an execution."""
+        statement = self.task.problem.problem_statement
+        if self.simulate is not None:
+            return SimulatedSandbox(sandbox, self.simulate, statement)
+        return RecordingSandbox(sandbox, statement) if self.verifier.collect_executions else sandbox
 
     async def _graded(self, trajectory: Trajectory) -> GradedPatch:
         if self.grader is not None:

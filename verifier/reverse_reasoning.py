@@ -5,6 +5,7 @@ first (empty, a tag of ours, a telling phrase); then a judge answers each of thr
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from envpool.endpoints.chat_endpoint import ChatEndpoint
 from envpool.policy import PolicyError
 from envpool.untrusted_text import RESERVED_TAG, neutralise
 from verifier.world_model_data import WorldSample, shown_truth, with_thought
+
+logger = logging.getLogger(__name__)
 
 SIMULATION = re.compile(r"<sim_reasoning>(.*?)</sim_reasoning>", re.DOTALL)
 BOXED = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*(yes|no)\b", re.IGNORECASE)
@@ -62,6 +65,8 @@ class ReasoningCounts:
     not_correct: int
     not_detailed: int
     kept: int
+    first_error: str = ""
+    """Of the endpoint, when it failed."""
 
 
 @dataclass(frozen=True)
@@ -132,20 +137,25 @@ async def add_reasoning(
     A sample whose endpoint broke is counted and left out: losing some data is no reason to lose all.
     """
     slots = asyncio.Semaphore(concurrency)
+    errors: list[str] = []
 
     async def one(index: int, sample: WorldSample) -> tuple[str, WorldSample]:
         async with slots:
             try:
                 thought = await reasoner(sample, seed + index)
                 fate = objection_to(thought) or await _judged(sample, thought, judge, seed + index)
-            except PolicyError:
+            except PolicyError as error:
+                errors.append(str(error))
                 return "endpoint_failed", sample
             return fate or "kept", with_thought(sample, thought)
 
     fates = await asyncio.gather(*(one(index, sample) for index, sample in enumerate(samples)))
     names = [name for name, _ in fates]
-    counts = {field: names.count(field) for field in ReasoningCounts.__dataclass_fields__ if field != "asked"}
-    return tuple(sample for name, sample in fates if name == "kept"), ReasoningCounts(asked=len(samples), **counts)
+    if errors:
+        logger.warning("reverse reasoning: the endpoint failed for %d of %d samples: %s", len(errors), len(samples), errors[0])
+    counts = {name: names.count(name) for name in ReasoningCounts.__dataclass_fields__ if name not in ("asked", "first_error")}
+    kept = tuple(sample for name, sample in fates if name == "kept")
+    return kept, ReasoningCounts(asked=len(samples), **counts, first_error=errors[0] if errors else "")
 
 
 async def _judged(sample: WorldSample, thought: str, judge: Judge | None, seed: int) -> str:

@@ -17,8 +17,9 @@ from verifier.reward import Group
 
 
 async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
-    """Play the held-out tasks with `policy` (base, sft or grpo). Tasks that infrastructure left without an episode are
-    counted and leave the denominator; they never count as failures."""
+    """Play the held-out tasks with `policy` (base, sft or grpo), in real sandboxes with real tests also where the run trains with
+    a world model. Tasks that infrastructure left without an episode are counted and leave the denominator; they never count as
+    failures."""
     config = context.config.tts
     tasks = tasks_of(context, "heldout")
     await context.fleet.serve(policy)
@@ -32,6 +33,7 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
         "seed": context.config.seed,
         "num_tasks": len(played),
         "num_samples": config.num_candidates,
+        "graders": sorted({member.grader for group in played for member in group.members}),
         "unplayed_tasks": len(groups) - len(played),
         "pass_at": pass_at_table(list(per_task.values()), config.num_candidates, config.num_bootstrap, config.seed),
         "turns": float(np.mean([member.trajectory.num_turns for group in played for member in group.members])),

@@ -78,7 +78,8 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
             steps = await _train(context, run)
             exported = await run.finish(use_best=config.patience > 0)
             simulated = {"simulation": await context.fleet.simulation_figures()} if uses_world_model(context.config) else {}
-            return {"steps": steps, "exported_step": exported, **simulated, **run.summary("reward/mean")}
+            grader = {"eval_grader": "tests"} if config.eval_every else {}
+            return {"steps": steps, "exported_step": exported, **grader, **simulated, **run.summary("reward/mean")}
         except LearnerGroupError as error:
             found = latest_checkpoint(context.folder.checkpoints("grpo"))
             newest = found[0] if found else 0
@@ -112,7 +113,7 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
         last.update(ledger_row(spans, groups, run.engine_queue_share))
         context.sinks.log(SECONDS, step, last)
 
-    evaluation = _evaluation(context, run)
+    evaluation = loop_evaluation(context, run)
     evaluation.after_step(run.start_step)
     try:
         steps = await run_grpo(
@@ -139,13 +140,14 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
         ledger.close()
 
 
-def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
+def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
+    """Held-out tasks by real tests, whatever decides the training rewards."""
     config, seed = context.config.grpo, context.config.seed
     tasks = {task.instance_id: task for task in tasks_of(context, "heldout")[: config.eval_tasks]} if config.eval_every else {}
 
     async def play(task_id: str) -> Group:
         task_dice = task_seed(seed, EVALUATION, task_id)
-        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice)
+        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice, real=True)
 
     def on_score(step: int, metrics: Mapping[str, float]) -> None:
         context.sinks.log(EVALUATION, step, metrics)
@@ -155,4 +157,4 @@ def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
     return LoopEvaluation(config, list(tasks), play, run, on_score, known)
 
 
-STAGE = Stage("grpo", ("sft",), train_policy)
+STAGE = Stage("grpo", ("sft",), train_policy, asks_world_model=True)

@@ -52,4 +52,4 @@ def episode_counts(groups: list[Group]) -> dict[str, Any]:
     }
 
 
-STAGE = Stage("rollout", ("tasks",), play_teachers)
+STAGE = Stage("rollout", ("tasks",), play_teachers, asks_world_model=True)

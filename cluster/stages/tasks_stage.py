@@ -67,7 +67,7 @@ async def package_tasks(context: StageContext, images: FolderImages, source: Pat
     """Bugs injected into a package's sources, kept when some of its tests fail, others pass and the gold patch resolves."""
     config = context.config
     package = config.tasks.package
-    backend = SANDBOXES[config.sandbox.backend](config.sandbox, images, f"{context.folder.root.name}-tasks")
+    backend = SANDBOXES[config.sandbox.real_backend](config.sandbox, images, f"{context.folder.root.name}-tasks")
     pool = SandboxPool(backend, package.concurrency, config.rollout.lease_s + 10 * package.test_timeout_s)
     try:
         return await make_package_tasks(source, images, pool, package, HiddenTestGrader(pool), config.seed)

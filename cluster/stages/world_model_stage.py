@@ -2,6 +2,7 @@
 were kept out, where its fidelity is measured too."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -12,17 +13,18 @@ from cluster.calibration_file import write_calibration
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.policy_playing import play_policy
+from cluster.reasoning_journal import ReasoningJournal
 from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.world_model_judging import judged_patches, measured_runs, world_client
-from configs.simulation_check import uses_world_model
+from configs.rollout_config import EndpointConfig
 from envpool.chat.chat_format import ChatFormat
 from envpool.endpoints.chat_endpoint import ChatEndpoint
 from trainers.sft_loop import run_sft
 from trainers.train_sample import TrainSample
 from verifier.calibration import CALIBRATIONS
 from verifier.curator_context import curator_context
-from verifier.reverse_reasoning import EndpointJudge, EndpointReasoner, Judge, Reasoner, add_reasoning
+from verifier.reverse_reasoning import EndpointJudge, EndpointReasoner, add_reasoning
 from verifier.reward import ScoredTrajectory
 from verifier.scorer_metrics import Judged, scorer_quality
 from verifier.scorer_prompt import ScorerContext
@@ -75,9 +77,7 @@ async def train_world_model(context: StageContext) -> dict[str, Any]:
     config = context.config.world_model
     samples, counts = await training_samples(context)
     if not samples:
-        raise StageError(
-            "no graded trajectory with a context to learn from; are verifier.collect_context and collect_executions on?"
-        )
+        raise StageError(why_nothing(counts))
     train = [world_train_sample(sample, context.fleet.chat, config.form) for sample in samples]
     run = await TrainingRun.begin(
         context, "world-model", context.fleet.base_model, config.optimizer, config.learner, config.num_steps
@@ -120,22 +120,52 @@ async def training_samples(context: StageContext) -> tuple[list[WorldSample], di
     return samples, counts
 
 
-async def reasoned(context: StageContext, samples: tuple[WorldSample, ...]) -> tuple[tuple[WorldSample, ...], dict[str, int]]:
-    """The samples with a simulation that was kept, and what became of all."""
+def why_nothing(counts: dict[str, Any]) -> str:
+    """What the counts of `training_samples` say when no sample is left: the teacher's failures, or what was recorded."""
+    asked = [row for name, row in counts.items() if name.endswith("_reasoning") and row["asked"]]
+    if asked:
+        fates = Counter({name: row[name] for row in asked for name in row if name not in ("asked", "first_error")})
+        lost = ", ".join(f"{count} {name}" for name, count in fates.items() if count)
+        error = next((row["first_error"] for row in asked if row["first_error"]), "")
+        return f"none of {sum(row['asked'] for row in asked)} simulations by world_model.reasoner was kept ({lost})" + (
+            f"; the teacher's endpoint: {error}" if error else ""
+        )
+    seen = {name: {field: count for field, count in row.items() if count} for name, row in counts.items() if "num_seen" in row}
+    return (
+        f"no graded trajectory with a context to learn from: {seen}; are verifier.collect_context and collect_executions on, and "
+        "are there resolved and unresolved ones (world_model.balanced)?"
+    )
+
+
+async def reasoned(context: StageContext, samples: tuple[WorldSample, ...]) -> tuple[tuple[WorldSample, ...], dict[str, Any]]:
+    """The samples with a simulation that was kept, and what became of all. A teacher's answers are kept in the run folder."""
     config = context.config.world_model
-    reasoner: Reasoner = ScriptedReasoner()
-    judge: Judge | None = None
-    endpoint: ChatEndpoint | None = None
-    if config.reasoner == "endpoint":
-        teacher = config.teacher
-        endpoint = ChatEndpoint(teacher)
-        reasoner, judge = EndpointReasoner(endpoint, config.teacher_tokens), EndpointJudge(endpoint, config.teacher_tokens)
+    if config.reasoner != "endpoint":
+        kept, counts = await add_reasoning(samples, ScriptedReasoner(), None, context.config.seed)
+        return kept, asdict(counts)
+    teacher = config.teacher
+    endpoint = teacher_endpoint(teacher)
+    reasoner, judge = EndpointReasoner(endpoint, config.teacher_tokens), EndpointJudge(endpoint, config.teacher_tokens)
+    decides = (
+        context.config.seed,
+        teacher.model,
+        teacher.extra_body,
+        config.teacher_tokens,
+        reasoner.temperature,
+        judge.temperature,
+    )
     try:
-        kept, counts = await add_reasoning(samples, reasoner, judge, context.config.seed)
+        with ReasoningJournal(context.folder.root / "reasoning", decides) as journal:
+            asking = journal.reasoner(reasoner), journal.judge(judge)
+            kept, counts = await add_reasoning(samples, *asking, context.config.seed)
     finally:
-        if endpoint is not None:
-            await endpoint.close()
+        await endpoint.close()
     return kept, asdict(counts)
+
+
+def teacher_endpoint(teacher: EndpointConfig) -> ChatEndpoint:
+    """A thinking teacher may take request_timeout_s for an answer, and every attempt may. Close it."""
+    return ChatEndpoint(teacher, deadline_s=teacher.request_timeout_s * teacher.max_attempts)
 
 
 async def calibrate(context: StageContext) -> dict[str, Any]:
@@ -168,6 +198,7 @@ async def calibrate(context: StageContext) -> dict[str, Any]:
             "episodes_of": source,
             "patches": len(flat),
             "unscored": len(judged) - len(flat),
+            "graders": sorted({one.grader for one in patches}),
         }
         if flat:
             record["kept_out_quality"] = scorer_quality(list(by_task.values()), seed=seed)
@@ -183,7 +214,7 @@ async def calibration_episodes(context: StageContext) -> tuple[str, list[ScoredT
     patches will be judged; the recorded rollouts where there is no policy yet, or world_model.calibration_episodes is 0."""
     config = context.config.world_model
     policy = next((name for name in ("grpo", "sft") if name in context.folder.stage_records()), None)
-    if policy is None or config.calibration_episodes == 0 or uses_world_model(context.config):
+    if policy is None or config.calibration_episodes == 0:
         recorded = training_trajectories(context)
         return "recorded", [one for one in recorded if is_kept_out(one.trajectory.instance_id, config.calibration_share)]
     tasks = [task for task in tasks_of(context, "train") if is_kept_out(task.instance_id, config.calibration_share)]

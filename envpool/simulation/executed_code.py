@@ -60,9 +60,25 @@ WRAPPERS = frozenset(
         "then",
         "do",
         "else",
+        "if",
+        "elif",
+        "while",
+        "until",
         "!",
     ]
 )
+"""What may stand before the program of a simple command."""
+OPTIONS_WITH_ARGUMENT = {
+    "env": ("-u", "--unset", "-C", "--chdir"),
+    "timeout": ("-k", "--kill-after", "-s", "--signal"),
+    "time": ("-f", "--format", "-o", "--output"),
+    "nice": ("-n", "--adjustment"),
+    "stdbuf": ("-i", "--input", "-o", "--output", "-e", "--error"),
+    "sudo": ("-u", "--user", "-g", "--group", "-D", "--chdir", "-h", "--host", "-p", "--prompt"),
+    "xargs": ("-I", "-n", "-P", "-d", "-L", "-s", "-a", "-E", "--max-args", "--max-procs", "--delimiter", "--arg-file"),
+    "exec": ("-a",),
+}
+"""By wrapper: the options whose value is the next word."""
 COMPOUND = frozenset(["for", "while", "until", "if", "case", "select", "function", "{", "("])
 HEREDOC = re.compile(r"<<-?\s*(?P<quote>['\"]?)(?P<word>[A-Za-z_][\w.-]*)(?P=quote)")
 COMMAND_START = re.compile(r"(?:^|[;&|({`\n]|\b(?:do|then|else)\b)\s*([^;&|(){}`\n]*)")
@@ -113,10 +129,16 @@ def _simple_commands(command: str) -> list[list[str]]:
 
 
 def _is_executor(words: list[str]) -> bool:
+    wrapper, is_value = "", False
     for index, word in enumerate(words):
+        if is_value:
+            is_value = False
+            continue
         if word in WRAPPERS or re.fullmatch(r"\w+=.*", word):
+            wrapper = word if word in WRAPPERS else wrapper
             continue
         if index and (word.startswith("-") or re.fullmatch(r"[0-9.]+[smhd]?", word)):
+            is_value = word in OPTIONS_WITH_ARGUMENT.get(wrapper, ())
             continue  # options and durations of a wrapper
         name = posixpath.basename(word)
         if word.startswith("./") or (word.startswith("/") and name.endswith((".py", ".sh"))):
@@ -140,7 +162,7 @@ def _without_literals(command: str) -> str:
         ends = [found["word"] for found in HEREDOC.finditer(line)]
         lines.append(line)
     text = "\n".join(lines)
-    text = re.sub(r"\\.", "_", text, flags=re.DOTALL)
+    text = re.sub(r"\\.|\{\}", "_", text, flags=re.DOTALL)  # `{}` is where xargs and find put a name, no group
     text = re.sub(r"'[^']*'", "_", text)
     return re.sub(r'"[^"]*"', lambda found: found[0].replace('"', " ") if re.search(r"\$\(|`", found[0]) else "_", text)
 

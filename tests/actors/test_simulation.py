@@ -1,23 +1,30 @@
 """Rollouts without containers in one process: files in a real sandbox, commands and rewards by a scripted world model."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import trainers
+from actors.rollout_worker import RolloutWorker
 from actors.simulation import Simulation
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
+from configs.tasks_config import MicroTasksConfig
 from envpool.chat.chat_format import load_chat_format
+from envpool.micro.micro_tasks import generate_micro_tasks
 from envpool.policy import Completion, GenerateRequest
 from envpool.pool.sandbox_pool import SandboxPool
+from envpool.preparation import Preparation
+from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandbox_parts.image_cache import FolderImages
-from envpool.sandboxes.simulated_sandbox import SimulatedBackend
+from envpool.task import Task
 from tests.envpool.agent.agent_doubles import LinePolicy
-from tests.verifier.small_repo import FILES, TASK
+from tests.verifier.small_repo import FILES, TASK, process_pool
 from verifier.calibration import ScaledLogOdds, calibration_as_dict
 from verifier.grade_cache import GradeCache
 from verifier.group_rollout import play_group
@@ -55,44 +62,44 @@ def config() -> RunConfig:
 
 
 @pytest.fixture
-async def backend(tmp_path: Path, config: RunConfig) -> AsyncIterator[SimulatedBackend]:
-    images = FolderImages(tmp_path)
-    images.add("calc", FILES)
-    backend = SimulatedBackend(config.sandbox, images, "simulation-tests")
-    yield backend
-    await backend.close()
+async def pool(tmp_path: Path) -> AsyncIterator[SandboxPool]:
+    pool = process_pool(tmp_path, {"calc": FILES})
+    yield pool
+    await pool.close()
 
 
-async def played(config: RunConfig, backend: SimulatedBackend, model: WorldModel, slope: float) -> tuple[Group, Simulation]:
-    pool = SandboxPool(backend, 2, 60.0)
-    calibration = calibration_as_dict(ScaledLogOdds(slope))
-    simulation = Simulation(config, CHAT, model, calibration, backend, pool, GradeCache())
-    simulation.know(TASK.problem)
+async def played(
+    config: RunConfig, pool: SandboxPool, model: WorldModel, slope: float, tasks: Sequence[Task] = (TASK,)
+) -> tuple[list[Group], Simulation]:
+    """One episode of each task, all at once."""
+    simulation = Simulation(config, CHAT, model, calibration_as_dict(ScaledLogOdds(slope)), pool, GradeCache())
     episode = replace(config.rollout.episode, max_turns=4, max_tokens=4096, max_tokens_per_turn=512)
-    try:
-        group = await play_group(
-            TASK,
+
+    async def play(task: Task) -> Group:
+        return await play_group(
+            task,
             group_size=1,
             generate=LinePolicy(CHAT, [FIX, RUN, SUBMIT]),
             policy_name="scripted",
             pool=pool,
             chat=CHAT,
             rollout=replace(config.rollout, episode=episode),
-            verifier=simulation.verifier,
+            verifier=config.verifier,
             temperature=1.0,
             seed=0,
             cache=GradeCache(),
             grader=simulation.grader,
+            simulate=simulation.simulate,
         )
-    finally:
-        await simulation.close()
-        await pool.close()
-    return group, simulation
+
+    groups = await asyncio.gather(*map(play, tasks))
+    await simulation.close()
+    return groups, simulation
 
 
-async def test_an_episode_is_played_and_rewarded_without_running_its_code(config: RunConfig, backend: SimulatedBackend) -> None:
+async def test_an_episode_is_played_and_rewarded_without_running_its_code(config: RunConfig, pool: SandboxPool) -> None:
     model = WorldModel()
-    group, simulation = await played(config, backend, model, slope=1.0)
+    (group,), simulation = await played(config, pool, model, slope=1.0)
     (member,) = group.members
     assert [turn.observation for turn in member.trajectory.turns[1:2]] == ["2\nsimulated"]  # grep was real
     assert "+    return a + b" in member.trajectory.patch.diff
@@ -105,10 +112,59 @@ async def test_an_episode_is_played_and_rewarded_without_running_its_code(config
     assert figures["world_calls"] == 1 + config.world_model.num_scores
 
 
-async def test_an_audit_really_runs_the_tests(config: RunConfig, backend: SimulatedBackend) -> None:
+async def test_an_audit_really_runs_the_tests(config: RunConfig, pool: SandboxPool) -> None:
     audited = replace(config, verifier=replace(config.verifier, audit_share=1.0))
-    group, simulation = await played(audited, backend, WorldModel(), slope=0.1)
+    (group,), simulation = await played(audited, pool, WorldModel(), slope=0.1)
     (member,) = group.members
     assert member.report_text.startswith("PASSED tests/hidden_test_calc.py::test_add")
     assert (member.resolved, member.reward.parts["audited"]) == (True, 1.0)
     assert simulation.figures()["audit_mean_residual"] > 0.3  # the model was made too shy
+
+
+async def test_episodes_of_one_image_are_simulated_with_their_own_issues(config: RunConfig, pool: SandboxPool) -> None:
+    full = replace(
+        config, world_model=replace(config.world_model, form="full"), engine=replace(config.engine, max_model_len=8192)
+    )
+    tasks = [
+        replace(TASK, problem=replace(TASK.problem, instance_id=name, problem_statement=f"the issue {name}"))
+        for name in ("one", "two")
+    ]
+    model = WorldModel()
+    await played(full, pool, model, 1.0, tasks)
+    seen = [prompt for prompt in model.prompts if "<command>" in prompt]
+    assert sorted(prompt.partition("<issue>\n")[2].partition("\n")[0] for prompt in seen) == ["the issue one", "the issue two"]
+
+
+async def test_a_tasks_own_set_up_really_runs(config: RunConfig, pool: SandboxPool) -> None:
+    script = "python3 -c \"open('made.txt', 'w').write('by the set-up')\""
+    model = WorldModel()
+    (group,), _ = await played(config, pool, model, 1.0, [replace(TASK, preparation=Preparation(script))])
+    assert len(group.members) == 1
+    assert not any("by the set-up" in prompt.partition("<command>")[2] for prompt in model.prompts)
+
+
+async def test_an_evaluation_is_real_and_leaves_the_audits_alone(config: RunConfig, images: FolderImages) -> None:
+    micro = next(islice(generate_micro_tasks(MicroTasksConfig(), seed=0), 1))
+    images.add(micro.task.problem.image.removeprefix("folder:"), micro.files)
+    audited = replace(config, verifier=replace(config.verifier, audit_share=1.0))
+    model, worker = WorldModel(), RolloutWorker()
+    await worker.start(audited, str(Path(trainers.__file__).parent / "tiny_base"), str(images.root), "", "simulation-tests")
+    try:
+        with pytest.raises(SandboxUnavailableError, match="no world model"):
+            await worker.play_group(micro.task, "careful", 1, 1.0, seed=0)
+        before = await worker.play_group(micro.task, "careful", 1, 1.0, seed=0, real=True)
+        assert worker._pool is not None
+        calibration = calibration_as_dict(ScaledLogOdds(0.1))
+        worker._simulation = Simulation(audited, CHAT, model, calibration, worker._pool, worker._cache)
+        real = await worker.play_group(micro.task, "careful", 2, 1.0, seed=1, real=True)
+        figures = await worker.stats()
+        simulated = await worker.play_group(micro.task, "careful", 1, 1.0, seed=2)
+        later = await worker.stats()
+    finally:
+        await worker.close()
+    members = [*before.members, *real.members]
+    assert len(members) == 3
+    assert all(member.grader.startswith("swe-master-grader/") and "audited" not in member.reward.parts for member in members)
+    assert any(member.executed for member in members), "commands were executed and recorded"
+    assert (figures["world_calls"], figures["reward_simulated"], figures["reward_audited"]) == (0, 0, 0)
+    assert (len(simulated.members), later["reward_audited"]) == (1, 1)

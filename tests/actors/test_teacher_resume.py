@@ -85,7 +85,7 @@ class CountingFleet:
         self.killed_at = killed_at
         self.played: list[str] = []
 
-    async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int, max_turns: int) -> Group:
+    async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int, **options: object) -> Group:
         self.played.append(task.instance_id)
         if task.instance_id == self.killed_at:
             raise RuntimeError("killed")

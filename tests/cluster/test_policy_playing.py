@@ -46,7 +46,8 @@ class PolicyFleet:
     def model_folder(self, name: str) -> Path:
         return self.root / "hf" / name
 
-    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int) -> Group:
+    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int, real: bool) -> Group:
+        assert real, "an evaluation is never simulated"
         if task.instance_id == self.killed_at:
             raise RuntimeError("killed")
         self.played.append(task.instance_id)
@@ -110,7 +111,7 @@ async def test_an_interrupted_evaluation_goes_on(context: StageContext, fleet: P
     [
         ("tts", {"temperature": 0.5}, "temperature"),
         ("engine", {"max_model_len": 512}, "model"),
-        ("verifier", {"grader": "hybrid"}, "grading"),
+        ("verifier", {"grading_timeout_s": 7.0}, "grading"),
         ("", {"seed": 3}, "seed"),
     ],
 )

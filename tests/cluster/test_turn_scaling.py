@@ -25,7 +25,8 @@ class LimitedFleet:
     def model_folder(self, name: str) -> Path:
         return Path(name)
 
-    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int) -> Group:
+    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int, real: bool) -> Group:
+        assert real, "an evaluation is never simulated"
         self.asked.append((count, max_turns))
         return Group(task.instance_id, tuple(scored(task.instance_id, index, max_turns >= 4) for index in range(count)), ())
 

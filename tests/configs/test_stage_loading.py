@@ -13,6 +13,34 @@ def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
     assert (config.grpo.group_size, config.grpo.clip_high, config.seed, config.grpo.clip_low) == (5, 0.3, 4, 0.2)
 
 
+def test_a_second_file_replaces_what_it_names(tmp_path: Path) -> None:
+    run, given = tmp_path / "config.yaml", tmp_path / "more.yaml"
+    run.write_text("grpo: {group_size: 2, clip_high: 0.3}\nseed: 4\nrollout: {policies: [careful, hasty]}\n")
+    given.write_text("grpo: {group_size: 6, clip_low: 0.1}\nrollout: {policies: [engine]}\n")
+    config = load_config(run, ["grpo.clip_low=0.15"], given)
+    assert (config.grpo.group_size, config.grpo.clip_high, config.grpo.clip_low, config.seed) == (6, 0.3, 0.15, 4)
+    assert tuple(config.rollout.policies) == ("engine",)
+    given.write_text("grpo: {grop_size: 6}")
+    with pytest.raises(ConfigError, match="'group_size'"):
+        load_config(run, [], given)
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.yaml"):
+        load_config(run, [], tmp_path / "nowhere.yaml")
+
+
+def test_the_container_free_configuration_goes_over_the_run_of_its_world_model(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "configs" / "yaml"
+    run = tmp_path / "config.yaml"
+    run.write_text(config_as_yaml(load_config(folder / "swe_world_32b.yaml", ["tasks.prepared=[a.parquet]"])))
+    config = load_config(run, [], folder / "swe_world_32b_grpo.yaml")
+    assert (config.sandbox.backend, config.sandbox.real_backend, config.verifier.grader) == ("simulated", "docker", "hybrid")
+    assert (config.grpo.num_steps, config.world_model.num_engines) == (47, 4)
+    alone = load_config(folder / "swe_world_32b_grpo.yaml", [])
+    assert (config.grpo, config.rollout, config.verifier, config.world_model) == (
+        alone.grpo, alone.rollout, alone.verifier, alone.world_model
+    )  # fmt: skip
+    assert config.tasks != alone.tasks, "what the file does not name stays the run's"
+
+
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(config_as_yaml(RunConfig(seed=3)))

@@ -25,6 +25,14 @@ EXECUTES = [
     "/usr/bin/python3 -c 'print(1)'",
     "pip install requests",
     "nice -n 10 tox -e py",
+    "if python3 t.py; then echo yes; fi",
+    "if [ -f a ]; then ls; elif pytest -q; then ls; fi",
+    "while ! python3 t.py; do sleep 1; done",
+    "until pytest; do sleep 1; done",
+    "env -u PYTHONPATH python3 t.py",
+    "sudo -u agent timeout -s KILL -k 5 60 python3 t.py",
+    "stdbuf -o L python3 t.py | head",
+    "ls | xargs -n 1 -I {} python3 {}",
 ]
 EXECUTES_NOT = [
     "grep -rn python src | head",
@@ -37,6 +45,10 @@ EXECUTES_NOT = [
     "which python; sed -n 1,20p setup.py",
     "# python a.py",
     "find . -name '*.py' | xargs grep -l pytest",
+    "env -u python ls",
+    "while read -r line; do echo $line; done < a.txt",
+    "if [ -f python ]; then ls; fi",
+    "timeout -s KILL 5 grep -rn python src",
     "",
     "bash",
 ]

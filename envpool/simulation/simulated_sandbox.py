@@ -1,9 +1,12 @@
 """A sandbox in which files are real and executions are not: SWE-World's rollouts without containers.
 
-Edits, navigation and every shell command that executes no code really happen, in a sandbox of another backend
-(`sandbox.files_in`: process, isolated by bubblewrap). What executes code (envpool.simulation.executed_code) is answered by a
-transition model. Of a list such as `cd src && python3 t.py || echo no` the parts that execute nothing are run and the joints are
-followed.
+With sandbox.backend=simulated each episode's sandbox (of `sandbox.files_in`) is wrapped in one of these once it is prepared, so
+its task's own set-up really runs and the model is shown this episode's issue. Edits, navigation and every shell command that
+executes no code really happen. What executes code (envpool.simulation.executed_code) is answered by a transition model. Of a list
+such as `cd src && python3 t.py || echo no` the parts that execute nothing are run and the joints are followed.
+
+A simulated part leaves no trace: it writes no file, also where its output is redirected to one (`python3 t.py > out.txt`), it
+sets no variable, and the shell's `$?` in a later part is not its exit code.
 
 What a command reads as a shell would cut it: code that is started some other way (a git hook, a program not in EXECUTORS) really
 runs, inside the isolated sandbox. A model that gives no readable answer in `TRIES` samples makes the command end with exit code
@@ -15,15 +18,9 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable
 
-from configs.sandbox_config import SandboxConfig
 from envpool.policy import PolicyError
-from envpool.pool.sandbox_pool import SweepingBackend
-from envpool.problem import Problem
-from envpool.sandbox import ExecResult, Sandbox, SandboxBackend
-from envpool.sandbox_errors import SandboxLostError, SandboxUnavailableError
-from envpool.sandbox_parts.image_cache import FolderImages
-from envpool.sandboxes.docker_sandbox import DockerBackend
-from envpool.sandboxes.process_sandbox import ProcessBackend
+from envpool.sandbox import ExecResult, Sandbox
+from envpool.sandbox_errors import SandboxLostError
 from envpool.simulation.executed_code import CommandPart, command_parts
 from envpool.simulation.execution_recorder import DelegatingSandbox
 from envpool.simulation.transition_format import ExecutionContext, InvalidRun, parse_run
@@ -33,10 +30,6 @@ SimulateText = Callable[[ExecutionContext, int], Awaitable[str]]
 TRIES = 3
 UNREADABLE = "the simulated run gave no readable result\n"
 UNREADABLE_EXIT_CODE = 125
-FILES_IN: dict[str, Callable[[SandboxConfig, FolderImages, str], SandboxBackend]] = {
-    "docker": DockerBackend,
-    "process": ProcessBackend,
-}
 
 
 class SimulatedSandbox(DelegatingSandbox):
@@ -81,39 +74,3 @@ class SimulatedSandbox(DelegatingSandbox):
                 return ExecResult(run.exit_code, run.output, False, False, 0.0)
         self.num_unreadable += 1
         return ExecResult(UNREADABLE_EXIT_CODE, UNREADABLE, False, False, 0.0)
-
-
-class SimulatedBackend:
-    """Starts simulated sandboxes over those of `sandbox.files_in`. Give it a transition model with `connect`, and every problem
-    that is played with `know` (an issue's text is part of what the model sees)."""
-
-    def __init__(self, config: SandboxConfig, images: FolderImages, owner: str) -> None:
-        if config.files_in not in FILES_IN:
-            raise ValueError(f"sandbox.files_in={config.files_in!r}: use {' or '.join(FILES_IN)}")
-        self.inner = FILES_IN[config.files_in](config, images, owner)
-        """The backend that holds the files; what must really run (audits) runs in sandboxes of it."""
-        self._statements: dict[str, str] = {}
-        self._simulate: SimulateText | None = None
-
-    def connect(self, simulate: SimulateText) -> None:
-        """The transition model that answers from now on."""
-        self._simulate = simulate
-
-    def know(self, problem: Problem) -> None:
-        """This problem's image belongs to this issue."""
-        self._statements[problem.image] = problem.problem_statement
-
-    async def start(self, image: str, workdir: str) -> SimulatedSandbox:
-        """A sandbox with the image's files. SandboxUnavailableError without a transition model; else what the files' backend
-        raises."""
-        if self._simulate is None:
-            raise SandboxUnavailableError("sandbox.backend=simulated has no transition model here: train or name one first")
-        inner = await self.inner.start(image, workdir)
-        return SimulatedSandbox(inner, self._simulate, self._statements.get(image, ""))
-
-    async def sweep(self) -> int:
-        """Remove what dead processes left of the files' sandboxes; how many."""
-        return await self.inner.sweep() if isinstance(self.inner, SweepingBackend) else 0
-
-    async def close(self) -> None:
-        await self.inner.close()

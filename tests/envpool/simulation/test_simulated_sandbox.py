@@ -9,11 +9,11 @@ from configs.sandbox_config import SandboxConfig
 from envpool.policy import PolicyError
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
-from envpool.sandbox_errors import SandboxLostError, SandboxUnavailableError
+from envpool.sandbox_errors import SandboxLostError
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
-from envpool.sandboxes.simulated_sandbox import UNREADABLE, UNREADABLE_EXIT_CODE, SimulatedBackend, SimulatedSandbox
 from envpool.simulation.execution_recorder import RecordingSandbox
+from envpool.simulation.simulated_sandbox import UNREADABLE, UNREADABLE_EXIT_CODE, SimulatedSandbox
 from envpool.simulation.transition_format import ExecutionContext, render_run, transition_prompt
 
 PROBLEM = Problem("calc-1", "demo/calc", "HEAD", "folder:calc", "/testbed", "add is wrong")
@@ -94,23 +94,6 @@ async def test_a_broken_engine_is_a_lost_sandbox(real: Sandbox) -> None:
 async def test_output_of_a_simulation_is_bounded_like_any_other(real: Sandbox) -> None:
     result = await simulated(real, Model(render_run("x" * 5_000, 0, "full"))).run("python3 test_calc.py", 20, 100)
     assert (len(result.output), result.truncated) == (100, True)
-
-
-async def test_a_backend_needs_a_model_and_knows_the_issues(store: FolderImages) -> None:
-    backend = SimulatedBackend(SandboxConfig(backend="simulated"), store, "simulated-tests")
-    try:
-        with pytest.raises(SandboxUnavailableError, match="no transition model"):
-            await backend.start(PROBLEM.image, PROBLEM.workdir)
-        model = Model(render_run("1\n", 0, "full"))
-        backend.connect(model)
-        backend.know(PROBLEM)
-        sandbox = await backend.start(PROBLEM.image, PROBLEM.workdir)
-        await sandbox.run("python3 test_calc.py", 20)
-        assert "add is wrong" in model.asked[0][0]
-    finally:
-        await backend.close()
-    with pytest.raises(ValueError, match=r"sandbox\.files_in='ssh'"):
-        SimulatedBackend(SandboxConfig(files_in="ssh"), store, "x")
 
 
 async def test_the_recorder_keeps_what_really_happened_and_what_it_was_about(real: Sandbox) -> None:

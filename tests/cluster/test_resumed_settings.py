@@ -1,0 +1,70 @@
+"""A stage in a run folder with a configuration of its own, what it still lacks there, and what `--plan` says of it."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cluster.cli import app
+from cluster.run_folder import RunFolder
+from cluster.stages import STAGES
+from configs.stage_loading import load_config
+from envpool.task_sets.task_store import write_tasks
+from tests.cluster.test_real_evaluation import named
+
+SIMULATED = "sandbox: {backend: simulated}\nverifier: {grader: hybrid}\nworld_model: {roles: [reward, transition]}\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(load_config(None, [f"runs_dir={tmp_path}", "seed=5"]))
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    path = tmp_path / "simulated.yaml"
+    path.write_text(SIMULATED)
+    return path
+
+
+def swe_master(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    return done.exit_code, done.output
+
+
+def test_a_file_replaces_settings_of_the_run_and_words_replace_both(run: RunFolder, given: Path) -> None:
+    _, alone = swe_master("grpo", "--resume", run.root, "--print-config")
+    assert "seed: 5" in alone
+    assert "backend: process" in alone
+    code, both = swe_master("grpo", "--resume", run.root, given, "seed=6", "--print-config")
+    assert (code, "seed: 6" in both, "backend: simulated" in both) == (0, True, True)
+    assert "backend: process" in (run.root / "config.yaml").read_text(), "the run keeps its own settings"
+    code, said = swe_master("grpo", "--resume", run.root, given, given)
+    assert (code != 0, "one configuration file at most" in said) == (True, True)
+
+
+def test_grpo_in_simulation_needs_a_trained_world_model() -> None:
+    simulated, served = ["sandbox.backend=simulated", "verifier.grader=hybrid", "world_model.roles=[reward,transition]"], []
+    served = [*simulated, "world_model.endpoint.base_url=http://localhost:1/v1"]
+    grpo, evaluation = STAGES["grpo"], STAGES["eval-sft"]
+    assert grpo.missing(load_config(None, []), {"sft": {}}) == ""
+    assert grpo.missing(load_config(None, simulated), {}) == "sft"
+    assert grpo.missing(load_config(None, simulated), {"sft": {}}) == "world-model"
+    assert grpo.missing(load_config(None, simulated), {"sft": {}, "world-model": {}}) == ""
+    assert grpo.missing(load_config(None, served), {"sft": {}}) == ""
+    assert evaluation.missing(load_config(None, simulated), {"sft": {}}) == "", "an evaluation asks no world model"
+
+
+def test_a_plan_in_a_run_folder_checks_its_stages_and_tasks(run: RunFolder, given: Path) -> None:
+    words = ("grpo", "--resume", run.root, given, "--plan")
+    code, said = swe_master(*words)
+    assert (code, "grpo needs sft first" in said) == (2, True)
+    run.record_stage("sft", {})
+    assert "grpo needs world-model first" in swe_master(*words)[1]
+    run.record_stage("world-model", {})
+    write_tasks(run.tasks, [named("held", "heldout"), named("train", "train", "docker:someone/calc:1")])
+    code, said = swe_master(*words)
+    assert (code, "no train task can be played with sandbox.backend=simulated and sandbox.files_in=process" in said) == (2, True)
+    code, said = swe_master(*words, "sandbox.files_in=docker", "grpo.eval_every=2")
+    assert (code, "grpo can start, 1 train tasks can be played, 1 heldout tasks can be played" in said) == (0, True)
+    assert "world-model" in said
