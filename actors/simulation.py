@@ -4,9 +4,9 @@ import zlib
 from dataclasses import replace
 from typing import Any
 
+from actors.worker_policies import world_model_policy
 from configs.run_config import RunConfig
 from envpool.chat.chat_format import ChatFormat
-from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Generate
 from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
@@ -36,9 +36,10 @@ class Simulation:
         pool: SandboxPool,
         cache: GradeCache,
     ) -> None:
-        self._client = WorldModelClient(
-            generate or _endpoint(config, chat), chat, config.world_model, config.engine.max_model_len
-        )
+        self._endpoint = None if generate else world_model_policy(config, chat, config.cluster.num_rollout_workers)
+        asked = generate or self._endpoint
+        assert asked is not None
+        self._client = WorldModelClient(asked, chat, config.world_model, config.engine.max_model_len)
         self._backend = backend if isinstance(backend, SimulatedBackend) else None
         self._real_pool: SandboxPool | None = None
         self.verifier = config.verifier
@@ -66,7 +67,9 @@ class Simulation:
         return {**counts, **(self._grader.figures() if self._grader is not None else {})}
 
     async def close(self) -> None:
-        """Close the sandboxes of the audits; the worker's own pool closes the rest."""
+        """Close the sandboxes of the audits and the endpoint; the worker's own pool closes the rest."""
+        if self._endpoint is not None:
+            await self._endpoint.close()
         if self._real_pool is not None:
             await self._real_pool.close()
 
@@ -91,11 +94,6 @@ class Simulation:
             seed=config.seed,
             cache=cache,
         )
-
-
-def _endpoint(config: RunConfig, chat: ChatFormat) -> EndpointPolicy:
-    endpoint = config.world_model.endpoint
-    return EndpointPolicy(endpoint.base_url, endpoint.model, chat, endpoint.api_key_env, endpoint.request_timeout_s)
 
 
 def _session(context: ScorerContext) -> str:

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from actors.worker_policies import world_model_policy
 from cluster.episode_playing import task_seed
 from cluster.stage import StageContext
-from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Completion, Generate, GenerateRequest
 from envpool.simulation.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
 from verifier.report_format import log_statuses
@@ -31,23 +32,26 @@ class JudgedPatch:
     resolved: bool
 
 
-async def world_client(context: StageContext) -> WorldModelClient:
-    """The world model as this process asks it: the run's engines, or world_model.endpoint; at most `MAX_REQUESTS` at once."""
-    config = context.config.world_model
-    if config.endpoint.base_url:
-        served = config.endpoint
-        generate: Generate = EndpointPolicy(
-            served.base_url, served.model, context.fleet.chat, served.api_key_env, served.request_timeout_s
-        )
-    else:
-        generate = await context.fleet.generate()
+@asynccontextmanager
+async def world_client(context: StageContext) -> AsyncIterator[WorldModelClient]:
+    """The world model as this process asks it, at most `MAX_REQUESTS` at once: world_model.endpoint, or the run's engines, which
+    then hold the trained model."""
+    config, fleet = context.config, context.fleet
+    endpoint = world_model_policy(config, fleet.chat) if config.world_model.endpoint.base_url else None
+    if endpoint is None:
+        await fleet.serve("world-model")
+    generate: Generate = endpoint or await fleet.generate()
     slots = asyncio.Semaphore(MAX_REQUESTS)
 
     async def bounded(request: GenerateRequest) -> Completion:
         async with slots:
             return await generate(request)
 
-    return WorldModelClient(bounded, context.fleet.chat, config, context.config.engine.max_model_len)
+    try:
+        yield WorldModelClient(bounded, fleet.chat, config.world_model, config.engine.max_model_len)
+    finally:
+        if endpoint is not None:
+            await endpoint.close()
 
 
 async def judged_patches(

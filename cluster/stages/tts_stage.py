@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.calibration_file import read_calibration
+from cluster.calibration_file import read_calibration, scorer_name
 from cluster.group_store import read_groups
 from cluster.stage import Stage, StageContext, StageError
 from cluster.stages.eval_stage import estimate, pass_at_table
@@ -36,11 +36,18 @@ MAX_FIDELITY_COMMANDS = 400
 
 async def choose_candidates(context: StageContext) -> dict[str, Any]:
     """Score the newest evaluation's candidates, then TTS@K and Pass@K for K = 1..num_candidates."""
-    config, world = context.config.tts, context.config.world_model
+    if not context.config.world_model.endpoint.base_url and "world-model" not in context.folder.stage_records():
+        raise StageError(
+            f"tts needs world-model first (swe-master world-model --resume {context.folder.root}) or world_model.endpoint"
+        )
     name, groups = evaluated_groups(context)
-    if not world.endpoint.base_url:
-        await context.fleet.serve("world-model")
-    client = await world_client(context)
+    async with world_client(context) as client:
+        return await choice_of(context, client, name, groups)
+
+
+async def choice_of(context: StageContext, client: WorldModelClient, name: str, groups: list[Group]) -> dict[str, Any]:
+    """The stage's record: the client's model judges the groups of the evaluation `name`."""
+    config, world = context.config.tts, context.config.world_model
     own_engines = not world.endpoint.base_url
     before = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)
     started = time.monotonic()
@@ -52,8 +59,9 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
     judged = [
         [judged_candidate(context, member, votes, signals[group.instance_id]) for member in group.members] for group in groups
     ]
-    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model")))
+    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model"), scorer_name(world)))
     record = {"candidates_of": name, "context": world.context, "num_tasks": len(groups)}
+    record |= {"world_model": scorer_name(world), "calibration": type(calibration).__name__}
     record.update(scaling_tables(judged, rule, config.num_candidates, config.num_bootstrap, config.seed))
     record["scorer"] = scorer_record(groups, votes, calibration, config.seed)
     record["cost"] = {
@@ -218,4 +226,4 @@ def closed_share_interval(
     return [share(everything), float(low), float(high)]
 
 
-STAGE = Stage("tts", ("world-model",), choose_candidates)
+STAGE = Stage("tts", (), choose_candidates)

@@ -9,6 +9,7 @@ import pytest
 
 import trainers
 from actors.simulation import Simulation
+from configs.rollout_config import EndpointConfig
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
 from envpool.chat.chat_format import load_chat_format
@@ -17,6 +18,7 @@ from envpool.pool.sandbox_pool import SandboxPool
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.simulated_sandbox import SimulatedBackend
 from tests.envpool.agent.agent_doubles import LinePolicy
+from tests.envpool.endpoints.test_endpoint_policy import ScriptedServer, server  # noqa: F401
 from tests.verifier.small_repo import FILES, TASK
 from verifier.calibration import ScaledLogOdds, calibration_as_dict
 from verifier.grade_cache import GradeCache
@@ -63,7 +65,9 @@ async def backend(tmp_path: Path, config: RunConfig) -> AsyncIterator[SimulatedB
     await backend.close()
 
 
-async def played(config: RunConfig, backend: SimulatedBackend, model: WorldModel, slope: float) -> tuple[Group, Simulation]:
+async def played(
+    config: RunConfig, backend: SimulatedBackend, model: WorldModel | None, slope: float
+) -> tuple[Group, Simulation]:
     pool = SandboxPool(backend, 2, 60.0)
     calibration = calibration_as_dict(ScaledLogOdds(slope))
     simulation = Simulation(config, CHAT, model, calibration, backend, pool, GradeCache())
@@ -112,3 +116,26 @@ async def test_an_audit_really_runs_the_tests(config: RunConfig, backend: Simula
     assert member.report_text.startswith("PASSED tests/hidden_test_calc.py::test_add")
     assert (member.resolved, member.reward.parts["audited"]) == (True, 1.0)
     assert simulation.figures()["audit_mean_residual"] > 0.3  # the model was made too shy
+
+
+async def test_an_endpoint_simulates_and_rewards_and_is_closed_then(
+    config: RunConfig,
+    backend: SimulatedBackend,
+    server: ScriptedServer,  # noqa: F811
+) -> None:
+    server.says("PASSED a\n<reward>1</reward>", reasoning_content="2 + 3 = 5")
+    endpoint = EndpointConfig(base_url=server.url, model="scorer-1")
+    served = replace(config, world_model=replace(config.world_model, endpoint=endpoint))
+    group, simulation = await played(served, backend, None, slope=1.0)
+    (member,) = group.members
+    assert member.trajectory.turns[1].observation.startswith(
+        "2\n"
+    )  # a report is no result of a command: it was asked three times
+    assert (member.resolved, member.grader) == (True, "swr/deployable")
+    assert member.reward.parts["probability"] == pytest.approx(1.0, abs=1e-5)
+    assert len(server.asked) == 3 + served.world_model.num_scores
+    assert simulation.grader is not None
+    pool = SandboxPool(backend.inner, 1, 60.0)
+    with pytest.raises(RuntimeError, match="closed"):
+        await replace(simulation.grader, pool=pool)(TASK, member.trajectory)
+    await pool.close()
