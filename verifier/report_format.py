@@ -129,8 +129,8 @@ def _parse_full(text: str, thought: str) -> SimulatedReport | InvalidReport:
         answer = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError):
         return InvalidReport("the report is no JSON")
-    if not isinstance(answer, dict) or answer.keys() != {"test_report", "reward"}:
-        return InvalidReport("the report has not exactly the keys test_report and reward")
+    if not isinstance(answer, dict) or list(answer) != ["test_report", "reward"]:
+        return InvalidReport("the report has not exactly the keys test_report and reward, in this order")
     reward, tests = answer["reward"], answer["test_report"]
     if type(reward) is not int or reward not in (0, 1):
         return InvalidReport("the reward is not 0 or 1")

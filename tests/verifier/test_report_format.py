@@ -18,7 +18,7 @@ THOUGHT = "<think>\n1 + 1 = 2\n</think>\n"
         ("FAILED a b\nERROR c\n<reward>0</reward>\n", {"a b": "FAILED", "c": "ERROR"}, 0),
         ("<reward>1</reward>", {}, 1),
         ('{"test_report": {"a": "PASSED"}, "reward": 1}', {"a": "PASSED"}, 1),
-        ('{"reward": 0, "test_report": "FAILED t.py::a\\nt.py::b PASSED"}', {"t.py::a": "FAILED", "t.py::b": "PASSED"}, 0),
+        ('{"test_report": "FAILED t.py::a\\nt.py::b PASSED", "reward": 0}', {"t.py::a": "FAILED", "t.py::b": "PASSED"}, 0),
     ],
 )
 def test_answers(text: str, statuses: dict[str, str], reward: int) -> None:
@@ -43,7 +43,11 @@ NO_REPORTS = [
     ('{"test_report": {}, "reward": true}', "the reward is not 0 or 1"),
     ('{"test_report": {}, "reward": 1.0}', "the reward is not 0 or 1"),
     ('{"test_report": {}, "reward": "1"}', "the reward is not 0 or 1"),
-    ('{"reward": 1}', "the report has not exactly the keys test_report and reward"),
+    ('{"reward": 1}', "the report has not exactly the keys test_report and reward, in this order"),
+    (
+        '{"reward": 0, "test_report": {"t.py::test_1": "FAILED"}}',
+        "the report has not exactly the keys test_report and reward, in this order",
+    ),
     ('{"test_report": {"a": "fine"}, "reward": 1}', "a line of the report is no status"),
     ('{"test_report": ["PASSED a"], "reward": 1}', "a line of the report is no status"),
 ]
