@@ -1,8 +1,12 @@
 """What a rollout worker needs for rollouts without containers: the world model, its grader, and sandboxes for the audits."""
 
+import hashlib
 import zlib
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from actors.worker_policies import world_model_policy
 from configs.run_config import RunConfig
@@ -12,11 +16,12 @@ from envpool.pool.sandbox_pool import SandboxPool
 from envpool.problem import Problem
 from envpool.sandbox import SandboxBackend
 from envpool.sandboxes.simulated_sandbox import SimulatedBackend
-from verifier.audit import AuditRule
+from verifier.audit import AuditRule, AuditState
 from verifier.calibration import calibration_from_dict
 from verifier.curator_context import CuratorContext
 from verifier.grade_cache import GradeCache
 from verifier.hybrid_grading import Grader, HybridGrader
+from verifier.reward_record import RewardRecord, read_record, write_record
 from verifier.scorer_prompt import ScorerContext
 from verifier.simulated_scoring import Vote
 from verifier.world_model_client import WorldModelClient
@@ -24,7 +29,8 @@ from verifier.world_model_client import WorldModelClient
 
 class Simulation:
     """`generate` None takes world_model.endpoint. With sandbox.backend=simulated, commands are simulated; with
-    verifier.grader=hybrid, rewards are. Raises ValueError for a calibration that cannot be read."""
+    verifier.grader=hybrid, rewards are. `record` is the file in which this worker's costs and audits are kept: it goes on where
+    an earlier process of it ended. Raises ValueError for a calibration that cannot be read."""
 
     def __init__(
         self,
@@ -35,11 +41,17 @@ class Simulation:
         backend: SandboxBackend,
         pool: SandboxPool,
         cache: GradeCache,
+        record: Path | None = None,
     ) -> None:
         self._endpoint = None if generate else world_model_policy(config, chat, config.cluster.num_rollout_workers)
         asked = generate or self._endpoint
         assert asked is not None
-        self._client = WorldModelClient(asked, chat, config.world_model, config.engine.max_model_len)
+        verifier = config.verifier
+        self._rule = AuditRule(verifier.audit_share, slack=verifier.audit_slack, threshold=verifier.audit_threshold)
+        self._path, self._watched = record, _watch(config, calibration, self._rule)
+        fresh = RewardRecord(AuditState(self._rule.base_share))
+        self._record = fresh if record is None else read_record(record, fresh, self._watched)
+        self._client = WorldModelClient(asked, chat, config.world_model, config.engine.max_model_len, self._record.usage)
         self._backend = backend if isinstance(backend, SimulatedBackend) else None
         self._real_pool: SandboxPool | None = None
         self.verifier = config.verifier
@@ -67,7 +79,8 @@ class Simulation:
         return {**counts, **(self._grader.figures() if self._grader is not None else {})}
 
     async def close(self) -> None:
-        """Close the sandboxes of the audits and the endpoint; the worker's own pool closes the rest."""
+        """Write the record, close the sandboxes of the audits and the endpoint; the worker's own pool closes the rest."""
+        self._save(self._record)
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._real_pool is not None:
@@ -87,13 +100,26 @@ class Simulation:
             score=score,
             calibrate=calibration_from_dict(calibration),
             pool=pool,
-            rule=AuditRule(verifier.audit_share, slack=verifier.audit_slack, threshold=verifier.audit_threshold),
+            rule=self._rule,
             context=config.world_model.context,
             grading_timeout_s=verifier.grading_timeout_s,
             protect_test_setup=verifier.protect_test_setup,
             seed=config.seed,
             cache=cache,
+            record=self._record,
+            save=self._save,
         )
+
+    def _save(self, record: RewardRecord) -> None:
+        if self._path is not None:
+            write_record(self._path, record, self._watched)
+
+
+def _watch(config: RunConfig, calibration: dict[str, Any], rule: AuditRule) -> str:
+    """A short name of what the audits are about: scorer, calibration and rule."""
+    world = config.world_model
+    told = [calibration, asdict(rule), world.context, world.endpoint.base_url, world.endpoint.model]
+    return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def _session(context: ScorerContext) -> str:

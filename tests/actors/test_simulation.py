@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import trainers
+from actors.rollout_worker import REWARD_RECORDS, RolloutWorker
 from actors.simulation import Simulation
 from configs.rollout_config import EndpointConfig
 from configs.run_config import RunConfig
@@ -66,11 +67,11 @@ async def backend(tmp_path: Path, config: RunConfig) -> AsyncIterator[SimulatedB
 
 
 async def played(
-    config: RunConfig, backend: SimulatedBackend, model: WorldModel | None, slope: float
+    config: RunConfig, backend: SimulatedBackend, model: WorldModel | None, slope: float, record: Path | None = None
 ) -> tuple[Group, Simulation]:
     pool = SandboxPool(backend, 2, 60.0)
     calibration = calibration_as_dict(ScaledLogOdds(slope))
-    simulation = Simulation(config, CHAT, model, calibration, backend, pool, GradeCache())
+    simulation = Simulation(config, CHAT, model, calibration, backend, pool, GradeCache(), record)
     simulation.know(TASK.problem)
     episode = replace(config.rollout.episode, max_turns=4, max_tokens=4096, max_tokens_per_turn=512)
     try:
@@ -139,3 +140,31 @@ async def test_an_endpoint_simulates_and_rewards_and_is_closed_then(
     with pytest.raises(RuntimeError, match="closed"):
         await replace(simulation.grader, pool=pool)(TASK, member.trajectory)
     await pool.close()
+
+
+async def test_a_fresh_process_goes_on_with_costs_and_audits(
+    config: RunConfig, backend: SimulatedBackend, tmp_path: Path
+) -> None:
+    audited, path = replace(config, verifier=replace(config.verifier, audit_share=1.0)), tmp_path / "records" / "worker_0.json"
+    _, first = await played(audited, backend, WorldModel(), slope=0.1, record=path)
+    before = first.figures()
+    _, second = await played(audited, backend, WorldModel(), slope=0.1, record=path)
+    now = second.figures()
+    assert (before["reward_audited"], now["reward_audited"], now["world_calls"]) == (1, 2, 2 * before["world_calls"])
+    assert now["audit_mean_residual"] == before["audit_mean_residual"] > 0.3  # the same patch was seen before
+    _, other = await played(audited, backend, WorldModel(), slope=1.0, record=path)  # another calibration: another watch
+    assert other.figures()["reward_audited"] == 3
+    assert other.figures()["audit_mean_residual"] == pytest.approx(0.1, abs=1e-6)
+
+
+async def test_a_worker_keeps_the_record_beside_its_journal(config: RunConfig, tmp_path: Path) -> None:
+    journal = tmp_path / "journal" / "worker_0.jsonl"
+    endpoint = EndpointConfig(base_url="http://127.0.0.1:9/v1", model="scorer-1")
+    served = replace(config, world_model=replace(config.world_model, endpoint=endpoint))
+    worker = RolloutWorker()
+    await worker.start(
+        served, str(Path(trainers.__file__).parent / "tiny_base"), str(tmp_path / "images"), str(journal), "record-test"
+    )
+    await worker.connect_world_model([], calibration_as_dict(ScaledLogOdds(1.0)))
+    await worker.close()
+    assert (journal.parent / REWARD_RECORDS / "worker_0.json").is_file()
