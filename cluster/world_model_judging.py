@@ -12,11 +12,10 @@ from cluster.episode_playing import task_seed
 from cluster.stage import StageContext
 from envpool.policy import Completion, Generate, GenerateRequest
 from envpool.simulation.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
-from verifier.report_format import log_statuses
 from verifier.reward import ScoredTrajectory
 from verifier.simulated_scoring import Vote, mean_probability
 from verifier.world_model_client import WorldModelClient
-from verifier.world_model_data import ContextOf
+from verifier.world_model_data import ContextOf, real_statuses
 from verifier.world_model_fidelity import report_agreement, run_fidelity
 
 MAX_REQUESTS = 128
@@ -68,7 +67,7 @@ async def judged_patches(
         for patch, of_one in zip(patches, votes, strict=True)
     ]
     pairs = [
-        (vote.statuses, log_statuses(patch.report_text))
+        (vote.statuses, real_statuses(patch))
         for patch, of_one in zip(patches, votes, strict=True)
         for vote in of_one
         if vote is not None
