@@ -35,6 +35,9 @@ from verifier.group_rollout import play_group
 from verifier.patch_signals import PatchSignals, patch_signals
 from verifier.reward import Group
 
+REWARD_RECORDS = "simulated_rewards"
+"""Folder beside the journals with what each worker's simulated rewards have cost and how their audits went."""
+
 
 class WorkerNotStartedError(SandboxUnavailableError):
     """The process is a fresh one behind the handle of a dead one and was not set up yet."""
@@ -80,10 +83,13 @@ class RolloutWorker:
         self._policies["engine"] = RoutedGenerate(handles, self._config.engine.request_timeout_s)
 
     async def connect_world_model(self, handles: list[Any], calibration: dict[str, Any]) -> None:
-        """Engines (or none: world_model.endpoint) for simulated commands and rewards."""
+        """Engines (or none: world_model.endpoint) for simulated commands and rewards; the record of the rewards lies beside the
+        journal."""
         assert self._pool is not None
+        journal = self._journal_path
+        record = None if journal is None else journal.parent / REWARD_RECORDS / f"{journal.stem}.json"
         generate = RoutedGenerate(handles, self._config.engine.request_timeout_s) if handles else None
-        self._simulation = Simulation(self._config, self._chat, generate, calibration, self._pool, self._cache)
+        self._simulation = Simulation(self._config, self._chat, generate, calibration, self._pool, self._cache, record)
 
     async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """What each patch does to the repository's own tests and to the tests that the patches bring; see

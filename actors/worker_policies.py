@@ -1,4 +1,4 @@
-"""The policies that a rollout worker has without an engine: scripted teachers, and the configured endpoint."""
+"""The policies that need no engine: scripted teachers, and the configured endpoints."""
 
 from pathlib import Path
 
@@ -28,3 +28,10 @@ def endpoint_policy(config: RunConfig, chat: ChatFormat, journal: Path | None) -
     ledger = UsageLedger(None if journal is None else journal.parent / LEDGERS / journal.name)
     endpoint = ChatEndpoint(asked, deadline_s, config.cluster.num_rollout_workers, ledger)
     return EndpointPolicy(endpoint, chat, action_format(config.rollout.episode.action_format))
+
+
+def world_model_policy(config: RunConfig, chat: ChatFormat, share: int = 1) -> EndpointPolicy:
+    """The world model behind `world_model.endpoint`, with the same deadline; `share` processes divide its limits. Close it."""
+    asked = config.world_model.endpoint
+    deadline_s = max(asked.request_timeout_s, config.engine.request_timeout_s)
+    return EndpointPolicy(ChatEndpoint(asked, deadline_s, share), chat)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.calibration_file import read_calibration
+from cluster.calibration_file import read_calibration, scorer_name
 from cluster.fleet import Fleet
 from cluster.group_store import read_groups
 from cluster.metric_sinks import MetricSinks
@@ -65,12 +65,20 @@ async def measure(run: Path, most: int, settings: list[str]) -> dict[str, Any]:
     fleet, sinks = Fleet(config, folder), MetricSinks(config, folder.root)
     try:
         context = StageContext(config, folder, sinks, fleet, ProgressView())
-        await fleet.serve("world-model")
-        client = await world_client(context)
+        return await shifts(context, name, most)
+    finally:
+        await fleet.close()
+        sinks.close()
+
+
+async def shifts(context: StageContext, name: str, most: int) -> dict[str, Any]:
+    """The table of `measure` on the evaluation `name`."""
+    folder, world = context.folder, context.config.world_model
+    async with world_client(context) as client:
         members = [one for group in read_groups(folder.root / "trajectories" / name) for one in group.members]
         failing = {one.trajectory.patch.diff: one.context for one in members if not one.resolved and one.context is not None}
         contexts = list(failing.values())[:most]
-        calibrate = calibration_from_dict(read_calibration(folder.hf("world-model")))
+        calibrate = calibration_from_dict(read_calibration(folder.hf("world-model"), scorer_name(world)))
 
         async def probabilities(attack: Attack) -> tuple[list[float | None], int, int]:
             votes = await asyncio.gather(*(client.votes("red-team", attack(seen), 0) for seen in contexts))
@@ -91,9 +99,6 @@ async def measure(run: Path, most: int, settings: list[str]) -> dict[str, Any]:
                 table[label]["shift"] = [shift.mean, shift.low, shift.high]
                 table[label]["flipped"] = sum(a <= 0.5 < b for a, b in pairs) / len(pairs)
         return {"run": folder.root.name, "patches": len(contexts), "context": "deployable", "attacks": table}
-    finally:
-        await fleet.close()
-        sinks.close()
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
 from actors.logprob_gap import check_sync
 from actors.rollout_workers import RolloutWorkers
-from cluster.calibration_file import read_calibration
+from cluster.calibration_file import read_calibration, scorer_name
 from cluster.fleet_figures import FleetCounters
 from cluster.placement import COLOCATED, plan_placement
 from cluster.ray_session import placed_groups, ray_session
@@ -290,4 +290,4 @@ class Fleet:
         if not self._config.world_model.endpoint.base_url:
             pool: EnginePool = await self._once("world model", self._start_world_model)
             handles = pool.handles
-        await workers.connect_world_model(handles, read_calibration(model))
+        await workers.connect_world_model(handles, read_calibration(model, scorer_name(self._config.world_model)))

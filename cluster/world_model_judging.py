@@ -2,20 +2,20 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from actors.worker_policies import world_model_policy
 from cluster.episode_playing import task_seed
 from cluster.stage import StageContext
-from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Completion, Generate, GenerateRequest
 from envpool.simulation.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
-from verifier.report_format import log_statuses
 from verifier.reward import ScoredTrajectory
 from verifier.simulated_scoring import Vote, mean_probability
 from verifier.world_model_client import WorldModelClient
-from verifier.world_model_data import ContextOf
+from verifier.world_model_data import ContextOf, real_statuses
 from verifier.world_model_fidelity import report_agreement, run_fidelity
 
 MAX_REQUESTS = 128
@@ -31,23 +31,26 @@ class JudgedPatch:
     resolved: bool
 
 
-async def world_client(context: StageContext) -> WorldModelClient:
-    """The world model as this process asks it: the run's engines, or world_model.endpoint; at most `MAX_REQUESTS` at once."""
-    config = context.config.world_model
-    if config.endpoint.base_url:
-        served = config.endpoint
-        generate: Generate = EndpointPolicy(
-            served.base_url, served.model, context.fleet.chat, served.api_key_env, served.request_timeout_s
-        )
-    else:
-        generate = await context.fleet.generate()
+@asynccontextmanager
+async def world_client(context: StageContext) -> AsyncIterator[WorldModelClient]:
+    """The world model as this process asks it, at most `MAX_REQUESTS` at once: world_model.endpoint, or the run's engines, which
+    then hold the trained model."""
+    config, fleet = context.config, context.fleet
+    endpoint = world_model_policy(config, fleet.chat) if config.world_model.endpoint.base_url else None
+    if endpoint is None:
+        await fleet.serve("world-model")
+    generate: Generate = endpoint or await fleet.generate()
     slots = asyncio.Semaphore(MAX_REQUESTS)
 
     async def bounded(request: GenerateRequest) -> Completion:
         async with slots:
             return await generate(request)
 
-    return WorldModelClient(bounded, context.fleet.chat, config, context.config.engine.max_model_len)
+    try:
+        yield WorldModelClient(bounded, fleet.chat, config.world_model, config.engine.max_model_len)
+    finally:
+        if endpoint is not None:
+            await endpoint.close()
 
 
 async def judged_patches(
@@ -64,7 +67,7 @@ async def judged_patches(
         for patch, of_one in zip(patches, votes, strict=True)
     ]
     pairs = [
-        (vote.statuses, log_statuses(patch.report_text))
+        (vote.statuses, real_statuses(patch))
         for patch, of_one in zip(patches, votes, strict=True)
         for vote in of_one
         if vote is not None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 TAGS = (
     *("issue", "patch", "files", "tests", "observed", "command", "code", "reference", "hidden_tests", "must_pass", "must_stay"),
-    *("test_command", "hints", "analysis", "reward", "think", "stdout", "stderr", "exit_code", "sim_reasoning", "result"),
+    *("test_command", "reward", "think", "stdout", "stderr", "exit_code", "sim_reasoning", "result"),
 )
 """Tags that mean something to a world model, in its prompt or in its answer."""
 RESERVED_TAG = re.compile(rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\s*>)", re.IGNORECASE)

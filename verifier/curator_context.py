@@ -14,7 +14,7 @@ from verifier.patch_sections import patch_sections
 @dataclass(frozen=True)
 class CuratorContext:
     """Everything a deployable scorer sees, and beside it the reference patch, the hidden tests (path -> text as a diff), the
-    lists of tests that must pass, and the command that runs them. `hints` and `analysis` are optional texts about the issue.
+    lists of tests that must pass, and the command that runs them.
     """
 
     kind: ClassVar[str] = "curator"
@@ -25,11 +25,9 @@ class CuratorContext:
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
     test_command: str
-    hints: str = ""
-    analysis: str = ""
 
 
-def curator_context(deployable: DeployableContext, oracle: Oracle, hints: str = "", analysis: str = "") -> CuratorContext:
+def curator_context(deployable: DeployableContext, oracle: Oracle) -> CuratorContext:
     """The curator's view of a patch: what a deployable scorer sees of it, and what the oracle knows of its task."""
     tests = {section.paths[-1]: section.text for section in patch_sections(oracle.test_patch) if section.paths}
     tests.update({file.path: file.data.decode("utf-8", "replace") for file in oracle.hidden_files})
@@ -40,6 +38,4 @@ def curator_context(deployable: DeployableContext, oracle: Oracle, hints: str = 
         fail_to_pass=oracle.fail_to_pass,
         pass_to_pass=oracle.pass_to_pass,
         test_command=oracle.eval_script,
-        hints=hints,
-        analysis=analysis,
     )

@@ -142,7 +142,10 @@ class _Player:
         executed = self.executed.get(sample_index, ())
         ended, queued = time.monotonic(), self.waited.get(sample_index, 0.0)
         seconds = episode_seconds(trajectory.turns, queued, ended - played, ended - self.began)
-        return ScoredTrajectory(trajectory, reward, report.resolved, report.log, context, report.grader, notes, executed, seconds)
+        statuses = {test: status.value for test, status in report.status.items()}
+        return ScoredTrajectory(
+            trajectory, reward, report.resolved, report.log, context, report.grader, notes, executed, seconds, statuses
+        )
 
     async def _episode(self, sample_index: int) -> Trajectory:
         def on_turn(index: int, turn: Turn) -> None:

@@ -30,6 +30,15 @@ LOG_STATUS = re.compile(
     re.MULTILINE,
 )
 SESSION_START = re.compile(r"^=+ test session starts =+$", re.MULTILINE)
+_OUTCOME = r"\d+ (?:passed|failed|errors?|skipped|xfailed|xpassed|deselected|warnings?|rerun)"
+_COUNTED = rf"(?:no tests ran|{_OUTCOME}(?:, {_OUTCOME})*)"
+SESSION_END = re.compile(
+    rf"^(?:=+ )?{_COUNTED} in [\d.]+ ?s(?:econds?)?(?: \([\d:]+\))?(?: =+)?[ \t]*$"
+    r"|^Ran \d+ tests? in [\d.]+s\s+^(?:OK|FAILED|NO TESTS RAN)\b[^\n]*$",
+    re.MULTILINE,
+)
+"""The last line of pytest, or the last lines of unittest and Django."""
+MAX_LOG_CHARS = 20_000
 
 
 @dataclass(frozen=True)
@@ -54,26 +63,30 @@ class InvalidReport:
     reason: str
 
 
-def render_report(log: str, resolved: bool, form: str = "compact", thought: str | None = None) -> str:
+def render_report(
+    log: str, resolved: bool, form: str = "compact", thought: str | None = None, statuses: Mapping[str, str] | None = None
+) -> str:
     r"""The answer a perfect world model would write: the real statuses and the real verdict.
 
-    `thought` None: nothing in the full form; in the compact one the lines of the log that are no status (what a run says about
-    values it computed).
+    `statuses` None: those of a pytest log. `thought` None: nothing in the full form; in the compact one the lines of the log that
+    are no status and name no test (what a run says about values it computed).
 
     >>> render_report("7 + 2 = 9\nPASSED t.py::a\n", True)
     '<think>\n7 + 2 = 9\n</think>\nPASSED t.py::a\n<reward>1</reward>'
     """
-    log = trim_log(log)
-    statuses = log_statuses(log)
+    if statuses is None:
+        statuses = log_statuses(session_of(log))
     if thought is None and form == "full":
         thought = ""
     if thought is None:
-        thought = "\n".join(line for line in log.splitlines() if not LOG_STATUS.match(line))
+        lines = [line for line in trim_log(log).splitlines() if not LOG_STATUS.match(line)]
+        thought = "\n".join(line for line in lines if not any(name in line for name in statuses))
+    statuses = {neutralise(name): status for name, status in statuses_within(statuses, MAX_LOG_CHARS).items()}
     head = f"<think>\n{neutralise(thought).strip()}\n</think>\n"
     if form == "full":
         return head + json.dumps({"test_report": statuses, "reward": int(resolved)}, ensure_ascii=False)
-    lines = [f"{status} {neutralise(name)}\n" for name, status in statuses.items()]
-    return f"{head}{''.join(lines)}<reward>{int(resolved)}</reward>"
+    report = "".join(f"{status} {name}\n" for name, status in statuses.items())
+    return f"{head}{report}<reward>{int(resolved)}</reward>"
 
 
 def log_statuses(log: str) -> dict[str, str]:
@@ -88,11 +101,36 @@ def log_statuses(log: str) -> dict[str, str]:
     return found
 
 
-def trim_log(log: str, max_chars: int = 20_000) -> str:
-    """The part of a log that speaks of the tests: from pytest's session start (where there is one) on, blanks around it and
-    the middle of an overlong text removed."""
+def statuses_within(statuses: Mapping[str, str], max_chars: int) -> dict[str, str]:
+    """Those that fit, in their order; failed tests before others.
+
+    >>> statuses_within({"a": "PASSED", "b": "FAILED", "c": "PASSED"}, 16)
+    {'a': 'PASSED', 'b': 'FAILED'}
+    """
+    kept, left = set(), max_chars
+    for name, status in sorted(statuses.items(), key=lambda item: item[1] not in ("FAILED", "ERROR")):
+        left -= len(name) + len(status) + 1
+        if left < 0:
+            break
+        kept.add(name)
+    return {name: status for name, status in statuses.items() if name in kept}
+
+
+def session_of(log: str) -> str:
+    """From the start of the first test session to the end of the last, where the log shows them: without what a script does
+    before and after.
+
+    >>> session_of("t.py::a PASSED\\n== 1 passed in 0.1s ==\\n+ git checkout t.py")
+    't.py::a PASSED\\n== 1 passed in 0.1s =='
+    """
     start = SESSION_START.search(log)
-    return cut_to(log[start.start() :] if start else log, max_chars).strip()
+    ends = [match.end() for match in SESSION_END.finditer(log)]
+    return log[start.start() if start else 0 : ends[-1] if ends else len(log)]
+
+
+def trim_log(log: str, max_chars: int = MAX_LOG_CHARS) -> str:
+    """The part of a log that speaks of the tests (`session_of`), blanks around it and the middle of an overlong text removed."""
+    return cut_to(session_of(log), max_chars).strip()
 
 
 def parse_report(text: str) -> SimulatedReport | InvalidReport:
@@ -129,8 +167,8 @@ def _parse_full(text: str, thought: str) -> SimulatedReport | InvalidReport:
         answer = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError):
         return InvalidReport("the report is no JSON")
-    if not isinstance(answer, dict) or answer.keys() != {"test_report", "reward"}:
-        return InvalidReport("the report has not exactly the keys test_report and reward")
+    if not isinstance(answer, dict) or list(answer) != ["test_report", "reward"]:
+        return InvalidReport("the report has not exactly the keys test_report and reward, in this order")
     reward, tests = answer["reward"], answer["test_report"]
     if type(reward) is not int or reward not in (0, 1):
         return InvalidReport("the reward is not 0 or 1")

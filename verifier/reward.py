@@ -1,5 +1,6 @@
 """A trajectory's reward, and the group a baseline is computed over."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from envpool.simulation.transition_format import ExecutedCommand
@@ -25,7 +26,8 @@ class ScoredTrajectory:
     collected (verifier.collect_context) or the patch is empty or does not apply. `grader` names who decided (grader, rule and
     parser with versions), `grading_notes` why a run was not believed and what was left out of the patch.
     `executed` are the commands of the episode that ran code, with what they really did (verifier.collect_executions).
-    `seconds`: where its time went.
+    `seconds`: where its time went. `statuses`: value of verifier.test_report.TestStatus per hidden test, as the grader read them;
+    empty for a simulated verdict and in files that kept none.
     """
 
     trajectory: Trajectory
@@ -37,6 +39,7 @@ class ScoredTrajectory:
     grading_notes: tuple[str, ...] = ()
     executed: tuple[ExecutedCommand, ...] = ()
     seconds: EpisodeSeconds = field(default_factory=EpisodeSeconds)
+    statuses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ SCORE_COLUMNS: dict[str, type] = {
     "context": str,
 }
 """Column names and Python types; `reward_parts` and `context` are JSON, `context` is "" when there is none."""
-LATER_COLUMNS: dict[str, str] = {"grader": "", "grading_notes": "[]", "executed": "[]", "seconds_parts": "{}"}
+LATER_COLUMNS: dict[str, str] = {
+    "grader": "",
+    "grading_notes": "[]",
+    "executed": "[]",
+    "seconds_parts": "{}",
+    "statuses": "{}",
+}
 """Columns that files of earlier versions lack, with what is read in their place; all but `grader` are JSON."""
 
 
@@ -37,6 +43,7 @@ def score_columns(scored: ScoredTrajectory) -> dict[str, Any]:
         "grading_notes": json.dumps(scored.grading_notes),
         "executed": json.dumps([asdict(one) for one in scored.executed]),
         "seconds_parts": json.dumps(asdict(scored.seconds)),
+        "statuses": json.dumps(dict(scored.statuses)),
     }
 
 
@@ -55,8 +62,9 @@ def scored_from_columns(trajectory: Trajectory, columns: Mapping[str, Any]) -> S
             for one in json.loads(later["executed"])
         )
         seconds = EpisodeSeconds(**json.loads(later["seconds_parts"]))
+        statuses = dict(json.loads(later["statuses"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"stored trajectory {trajectory.instance_id} has unreadable scores: {error}") from error
     reward = Reward(float(columns["reward"]), parts, bool(columns["train"]))
     resolved, log = bool(columns["resolved"]), str(columns["report_text"])
-    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes, executed, seconds)
+    return ScoredTrajectory(trajectory, reward, resolved, log, context, later["grader"], notes, executed, seconds, statuses)

@@ -9,7 +9,7 @@ Prompt (one user message; the blocks of the deployable context are present even 
     <observed>              what the episode last saw a command print after its last edit
 
 and with the curator's context, after the visible tests and where they hold something: <reference> (the gold patch),
-<hidden_tests>, <must_pass>, <must_stay>, <test_command>, <hints>, <analysis>. What all candidates of an issue share comes first,
+<hidden_tests>, <must_pass>, <must_stay>, <test_command>. What all candidates of an issue share comes first,
 so that an engine's prefix cache holds it. With one file in a block only its text stands there; with several, each is
 preceded by its path. The full form says before this, in a system message, what to answer; a small model is trained to.
 """
@@ -92,10 +92,6 @@ def _fit_oracle(context: CuratorContext, max_chars: int) -> tuple[CuratorContext
     left -= min(left, MUST_STAY_CHARS) - rest
     command = cut_to(context.test_command, left // 2)
     left -= len(command)
-    hints = cut_to(context.hints, left // 2)
-    left -= len(hints)
-    analysis = cut_to(context.analysis, left)
-    left -= len(analysis)
     fitted = replace(
         context,
         gold_patch=gold,
@@ -103,8 +99,6 @@ def _fit_oracle(context: CuratorContext, max_chars: int) -> tuple[CuratorContext
         fail_to_pass=must_pass,
         pass_to_pass=must_stay,
         test_command=command,
-        hints=hints,
-        analysis=analysis,
     )
     return fitted, max_chars - left
 
@@ -116,8 +110,6 @@ def _oracle_blocks(context: CuratorContext) -> list[tuple[str, str]]:
         ("must_pass", "\n".join(context.fail_to_pass)),
         ("must_stay", "\n".join(context.pass_to_pass)),
         ("test_command", context.test_command),
-        ("hints", context.hints),
-        ("analysis", context.analysis),
     ]
 
 

@@ -23,10 +23,12 @@ MAX_LOG_ODDS = 20.0
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's text, and the probability of reward 1 as its reward token's log-prob tells it (None where unknown)."""
+    """A model's text, and the probability of reward 1 as the log-prob of its last digit `0` or `1` tells it (None where
+    unknown); `digit` is that token's, None where none was found."""
 
     text: str
     probability: float | None = None
+    digit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def answer_of(completion: Completion, chat: ChatFormat, temperature: float) -> A
             continue
         logprob = float(completion.rollout_logprobs[index])
         if token in ("0", "1") and not math.isnan(logprob):
-            return Answer(text, reward_probability(logprob, token == "1", temperature))
+            return Answer(text, reward_probability(logprob, token == "1", temperature), int(token))
         break
     return Answer(text)
 
@@ -71,9 +73,9 @@ def reward_probability(logprob: float, sampled_one: bool, temperature: float = 1
 
 
 def vote_of(answer: Answer) -> Vote | None:
-    """The vote in an answer; None for one that is no report."""
+    """The vote in an answer; None for one that is no report, or whose probability was not read from the reward's token."""
     report = parse_report(answer.text)
-    if not isinstance(report, SimulatedReport):
+    if not isinstance(report, SimulatedReport) or answer.digit not in (None, report.reward):
         return None
     probability = float(report.reward) if answer.probability is None else answer.probability
     return Vote(report.reward, probability, report.contradicts_itself, report.statuses)

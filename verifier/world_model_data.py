@@ -6,16 +6,17 @@ off by a deadline left out.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from envpool.policy import Message
 from envpool.simulation.transition_format import ExecutedCommand, render_run, transition_prompt
 from verifier.deployable_context import DeployableContext
 from verifier.patch_sections import normalised_diff
-from verifier.report_format import log_statuses, render_report, trim_log
+from verifier.report_format import MAX_LOG_CHARS, log_statuses, render_report, session_of, statuses_within, trim_log
 from verifier.reward import ScoredTrajectory
 from verifier.scorer_prompt import ScorerContext, build_prompt
+from verifier.test_report import TestStatus
 from verifier.test_run import TIMED_OUT
 
 ROLES = ("reward", "transition")
@@ -30,6 +31,7 @@ class WorldSample:
     """One prompt and what is true: for a reward the trimmed log and the verdict, for a transition the output and the exit code.
 
     `thought` is the simulation to learn; None leaves the form's default (a reward: the log's lines that are no status).
+    `statuses` (a reward's only) are those of the hidden tests.
     """
 
     role: str
@@ -38,6 +40,7 @@ class WorldSample:
     truth: str
     outcome: int
     thought: str | None = None
+    statuses: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resolved(self) -> bool:
@@ -46,7 +49,7 @@ class WorldSample:
     def target(self, form: str) -> str:
         """The answer to learn."""
         if self.role == "reward":
-            return render_report(self.truth, bool(self.outcome), form, self.thought)
+            return render_report(self.truth, bool(self.outcome), form, self.thought, self.statuses)
         return render_run(self.truth, self.outcome, form, self.thought or "")
 
 
@@ -85,6 +88,15 @@ def deployable(scored: ScoredTrajectory) -> DeployableContext | None:
     return scored.context
 
 
+def real_statuses(scored: ScoredTrajectory) -> dict[str, str]:
+    """What a report says of each hidden test, as the grader read it; one that gave no result is an ERROR. Of files that kept no
+    statuses, what a pytest log says."""
+    if not scored.statuses:
+        return log_statuses(session_of(scored.report_text))
+    missing = TestStatus.MISSING.value
+    return {" ".join(test.split()): "ERROR" if status == missing else status.upper() for test, status in scored.statuses.items()}
+
+
 def report_samples(
     trajectories: Iterable[ScoredTrajectory],
     *,
@@ -121,7 +133,8 @@ def report_samples(
         seen.add(edit)
         messages = build_prompt(context, max_chars, form)
         log = trim_log(scored.report_text)
-        samples.append(WorldSample("reward", trajectory.instance_id, messages, log, int(scored.resolved)))
+        statuses = statuses_within(real_statuses(scored), MAX_LOG_CHARS)
+        samples.append(WorldSample("reward", trajectory.instance_id, messages, log, int(scored.resolved), statuses=statuses))
     kept = _balanced(samples, lambda sample: sample.resolved, seed) if balanced else tuple(samples)
     num_resolved = sum(sample.resolved for sample in kept)
     return kept, ReportCounts(
@@ -170,7 +183,7 @@ def with_thought(sample: WorldSample, thought: str) -> WorldSample:
 def shown_truth(sample: WorldSample) -> str:
     """The true result as a teacher is shown it, and as a judge compares with it."""
     if sample.role == "reward":
-        statuses = "\n".join(f"{status} {name}" for name, status in log_statuses(sample.truth).items())
+        statuses = "\n".join(f"{status} {name}" for name, status in sample.statuses.items())
         return f"{statuses}\nreward {sample.outcome}".strip()
     return f"{sample.truth.rstrip()}\nexit code {sample.outcome}".strip()
 

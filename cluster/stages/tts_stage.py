@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.calibration_file import read_calibration
+from cluster.calibration_file import read_calibration, scorer_name
 from cluster.candidate_scoring import CandidateSignals, CandidateVotes, edit_of, signals_of_groups, votes_of_groups
 from cluster.evaluation_stamp import newest_evaluation, stamp_name
 from cluster.group_store import read_groups
@@ -28,6 +28,7 @@ from verifier.reward import Group
 from verifier.scorer_metrics import Judged, reliability, scorer_quality
 from verifier.selection import JudgedCandidate, SelectionRule, tts_at_k_per_task
 from verifier.simulated_scoring import mean_probability
+from verifier.world_model_client import WorldModelClient
 
 MAX_FIDELITY_COMMANDS = 400
 
@@ -35,12 +36,21 @@ MAX_FIDELITY_COMMANDS = 400
 async def choose_candidates(context: StageContext) -> dict[str, Any]:
     """Score the newest evaluation's candidates, choose a patch for every task that has one, then TTS@K and Pass@K for
     K = 1..num_candidates over the tasks that have K."""
-    config, world = context.config.tts, context.config.world_model
+    if not context.config.world_model.endpoint.base_url and "world-model" not in context.folder.stage_records():
+        raise StageError(
+            f"tts needs world-model first (swe-master world-model --resume {context.folder.root}) or world_model.endpoint"
+        )
     name, groups, unplayed = evaluated_groups(context)
+    async with world_client(context) as client:
+        return await choice_of(context, client, name, groups, unplayed)
+
+
+async def choice_of(
+    context: StageContext, client: WorldModelClient, name: str, groups: list[Group], unplayed: int
+) -> dict[str, Any]:
+    """The stage's record: the client's model judges the groups of the evaluation `name`, which left `unplayed` tasks."""
+    config, world = context.config.tts, context.config.world_model
     whole = [group for group in groups if len(group.members) >= config.num_candidates]
-    if not world.endpoint.base_url:
-        await context.fleet.serve("world-model")
-    client = await world_client(context)
     own_engines = not world.endpoint.base_url
     before = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)
     scored = await votes_of_groups(context, client, context_of(context, "heldout"), name, groups)
@@ -52,8 +62,9 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
     }
     rows = chosen_rows(config, groups, judged, signals, rule)
     write_choices(context.folder.root, name, stamp_name(context.folder.root / "trajectories" / name), groups, rows)
-    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model")))
+    calibration = calibration_from_dict(read_calibration(context.folder.hf("world-model"), scorer_name(world)))
     record: dict[str, Any] = {"candidates_of": name, "context": world.context, "num_tasks": len(whole)}
+    record |= {"world_model": scorer_name(world), "calibration": type(calibration).__name__}
     record |= {"short_tasks": len(groups) - len(whole), "unplayed_tasks": unplayed}
     candidates = [judged[group.instance_id] for group in whole]
     record.update(scaling_tables(candidates, rule, config.num_candidates, config.num_bootstrap, config.seed))
@@ -157,4 +168,4 @@ def closed_share_interval(
     return [share(everything), float(low), float(high)]
 
 
-STAGE = Stage("tts", ("world-model",), choose_candidates)
+STAGE = Stage("tts", (), choose_candidates)

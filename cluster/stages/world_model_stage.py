@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.calibration_file import write_calibration
+from cluster.calibration_file import scorer_name, write_calibration
 from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.policy_playing import play_policy
@@ -29,6 +29,7 @@ from verifier.reward import ScoredTrajectory
 from verifier.scorer_metrics import Judged, scorer_quality
 from verifier.scorer_prompt import ScorerContext
 from verifier.scripted_reasoner import ScriptedReasoner
+from verifier.world_model_client import WorldModelClient
 from verifier.world_model_data import ContextOf, WorldSample, deployable, report_samples, transition_samples
 
 TRAINING_ROLLOUTS = ("rollout", "grpo")
@@ -170,12 +171,18 @@ def teacher_endpoint(teacher: EndpointConfig) -> ChatEndpoint:
 
 async def calibrate(context: StageContext) -> dict[str, Any]:
     """Score patches and commands of the tasks that were kept out; fit the calibration, measure fidelity."""
-    config, seed = context.config.world_model, context.config.seed
-    if config.calibration == "none":
+    if context.config.world_model.calibration == "none":
         return {}
     source, episodes = await calibration_episodes(context)
-    await context.fleet.serve("world-model")
-    client = await world_client(context)
+    async with world_client(context) as client:
+        return await calibrated(context, client, source, episodes)
+
+
+async def calibrated(
+    context: StageContext, client: WorldModelClient, source: str, episodes: list[ScoredTrajectory]
+) -> dict[str, Any]:
+    """The calibration of the client's model on `episodes` (`source` played them), kept on disk, and its fidelity."""
+    config, seed = context.config.world_model, context.config.seed
     record: dict[str, Any] = {}
     if "reward" in config.roles:
         patches = chosen_patches(episodes, config.calibration_samples, seed)
@@ -192,8 +199,9 @@ async def calibrate(context: StageContext) -> dict[str, Any]:
             )
         method = config.calibration if flat else "none"
         calibration = CALIBRATIONS[method]([one[0] for one in flat], [one[1] for one in flat])
-        write_calibration(context.folder.hf("world-model"), calibration)
+        write_calibration(context.folder.hf("world-model"), calibration, scorer_name(config))
         record["calibration"] = {
+            "of": scorer_name(config),
             "method": method,
             "episodes_of": source,
             "patches": len(flat),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import trainers
-from actors.rollout_worker import RolloutWorker
+from actors.rollout_worker import REWARD_RECORDS, RolloutWorker
 from actors.simulation import Simulation
+from configs.rollout_config import EndpointConfig
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
@@ -24,6 +25,7 @@ from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.task import Task
 from tests.envpool.agent.agent_doubles import LinePolicy
+from tests.envpool.endpoints.test_endpoint_policy import ScriptedServer, server  # noqa: F401
 from tests.verifier.small_repo import FILES, TASK, process_pool
 from verifier.calibration import ScaledLogOdds, calibration_as_dict
 from verifier.grade_cache import GradeCache
@@ -69,10 +71,15 @@ async def pool(tmp_path: Path) -> AsyncIterator[SandboxPool]:
 
 
 async def played(
-    config: RunConfig, pool: SandboxPool, model: WorldModel, slope: float, tasks: Sequence[Task] = (TASK,)
+    config: RunConfig,
+    pool: SandboxPool,
+    model: WorldModel | None,
+    slope: float,
+    tasks: Sequence[Task] = (TASK,),
+    record: Path | None = None,
 ) -> tuple[list[Group], Simulation]:
     """One episode of each task, all at once."""
-    simulation = Simulation(config, CHAT, model, calibration_as_dict(ScaledLogOdds(slope)), pool, GradeCache())
+    simulation = Simulation(config, CHAT, model, calibration_as_dict(ScaledLogOdds(slope)), pool, GradeCache(), record)
     episode = replace(config.rollout.episode, max_turns=4, max_tokens=4096, max_tokens_per_turn=512)
 
     async def play(task: Task) -> Group:
@@ -168,3 +175,50 @@ async def test_an_evaluation_is_real_and_leaves_the_audits_alone(config: RunConf
     assert any(member.executed for member in members), "commands were executed and recorded"
     assert (figures["world_calls"], figures["reward_simulated"], figures["reward_audited"]) == (0, 0, 0)
     assert (len(simulated.members), later["reward_audited"]) == (1, 1)
+
+
+async def test_an_endpoint_simulates_and_rewards_and_is_closed_then(
+    config: RunConfig,
+    pool: SandboxPool,
+    server: ScriptedServer,  # noqa: F811
+) -> None:
+    server.says("PASSED a\n<reward>1</reward>", reasoning_content="2 + 3 = 5")
+    endpoint = EndpointConfig(base_url=server.url, model="scorer-1")
+    served = replace(config, world_model=replace(config.world_model, endpoint=endpoint))
+    (group,), simulation = await played(served, pool, None, slope=1.0)
+    (member,) = group.members
+    assert member.trajectory.turns[1].observation.startswith(
+        "2\n"
+    )  # a report is no result of a command: it was asked three times
+    assert (member.resolved, member.grader) == (True, "swr/deployable")
+    assert member.reward.parts["probability"] == pytest.approx(1.0, abs=1e-5)
+    assert len(server.asked) == 3 + served.world_model.num_scores
+    assert simulation.grader is not None
+    with pytest.raises(RuntimeError, match="closed"):
+        await simulation.grader(TASK, member.trajectory)
+
+
+async def test_a_fresh_process_goes_on_with_costs_and_audits(config: RunConfig, pool: SandboxPool, tmp_path: Path) -> None:
+    audited, path = replace(config, verifier=replace(config.verifier, audit_share=1.0)), tmp_path / "records" / "worker_0.json"
+    _, first = await played(audited, pool, WorldModel(), slope=0.1, record=path)
+    before = first.figures()
+    _, second = await played(audited, pool, WorldModel(), slope=0.1, record=path)
+    now = second.figures()
+    assert (before["reward_audited"], now["reward_audited"], now["world_calls"]) == (1, 2, 2 * before["world_calls"])
+    assert now["audit_mean_residual"] == before["audit_mean_residual"] > 0.3  # the same patch was seen before
+    _, other = await played(audited, pool, WorldModel(), slope=1.0, record=path)  # another calibration: another watch
+    assert other.figures()["reward_audited"] == 3
+    assert other.figures()["audit_mean_residual"] == pytest.approx(0.1, abs=1e-6)
+
+
+async def test_a_worker_keeps_the_record_beside_its_journal(config: RunConfig, tmp_path: Path) -> None:
+    journal = tmp_path / "journal" / "worker_0.jsonl"
+    endpoint = EndpointConfig(base_url="http://127.0.0.1:9/v1", model="scorer-1")
+    served = replace(config, world_model=replace(config.world_model, endpoint=endpoint))
+    worker = RolloutWorker()
+    await worker.start(
+        served, str(Path(trainers.__file__).parent / "tiny_base"), str(tmp_path / "images"), str(journal), "record-test"
+    )
+    await worker.connect_world_model([], calibration_as_dict(ScaledLogOdds(1.0)))
+    await worker.close()
+    assert (journal.parent / REWARD_RECORDS / "worker_0.json").is_file()

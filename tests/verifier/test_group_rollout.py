@@ -112,6 +112,7 @@ async def test_a_group_of_right_wrong_and_unfinished_episodes(pool: SandboxPool)
     assert sum(pool.exec_s.counts) >= pool.started
     right = next(member for member in group.members if member.resolved)
     assert right.report_text.startswith("PASSED tests/hidden_test_calc.py::test_add")
+    assert right.statuses == dict.fromkeys((*TASK.oracle.fail_to_pass, *TASK.oracle.pass_to_pass), "passed")
     assert right.context is not None
     assert "a + b" in right.context.files["calc.py"]
 

@@ -9,17 +9,17 @@ import pytest
 
 from envpool.action_format import ToolCall, render_action
 from envpool.patch import Patch
-from envpool.policy import PolicyError
 from envpool.pool.sandbox_pool import SandboxPool
 from envpool.preparation import Preparation
 from envpool.trajectory import StopReason, Trajectory, Turn
 from tests.verifier.small_repo import BUGGY, FILES, GOLD, TASK, file_diff, process_pool
-from verifier.audit import AuditRule
+from verifier.audit import AuditRule, AuditState
 from verifier.calibration import Identity, ScaledLogOdds
 from verifier.curator_context import CuratorContext
 from verifier.deployable_context import DeployableContext
 from verifier.grade_cache import GradeCache
 from verifier.hybrid_grading import HybridGrader
+from verifier.reward_record import RewardRecord
 from verifier.scorer_prompt import ScorerContext
 from verifier.simulated_scoring import Vote
 
@@ -37,15 +37,17 @@ class Scorer:
     def __init__(self, *votes: Vote | None) -> None:
         self.votes = votes
         self.shown: list[ScorerContext] = []
+        self.seeds: list[int] = []
 
     async def __call__(self, context: ScorerContext, seed: int) -> tuple[Vote | None, ...]:
         self.shown.append(context)
+        self.seeds.append(seed)
         return self.votes
 
 
 def grader(pool: SandboxPool, scorer: Scorer, share: float, context: str = "deployable", threshold: float = 4.0) -> HybridGrader:
     rule = AuditRule(share, threshold=threshold)
-    return HybridGrader(scorer, Identity(), pool, rule, context, 30.0, True, 0, GradeCache())
+    return HybridGrader(scorer, Identity(), pool, rule, context, 30.0, True, 0, GradeCache(), RewardRecord(AuditState(share)))
 
 
 def episode(diff: str, sample: int = 0) -> Trajectory:
@@ -64,7 +66,7 @@ async def test_an_unaudited_patch_is_worth_what_the_model_says(pool: SandboxPool
     (shown,) = scorer.shown
     assert isinstance(shown, DeployableContext)
     assert (shown.observed, "a + b" in shown.files["calc.py"]) == ("passed", True)
-    assert (judge.cost.simulated, judge.cost.unreadable_reports, judge.cost.audited) == (1, 1, 0)
+    assert (judge.record.cost.simulated, judge.record.cost.unreadable_reports, judge.record.cost.audited) == (1, 1, 0)
 
 
 async def test_an_audited_patch_is_worth_what_its_tests_say(pool: SandboxPool) -> None:
@@ -74,8 +76,8 @@ async def test_an_audited_patch_is_worth_what_its_tests_say(pool: SandboxPool) -
     assert (graded.report.resolved, graded.report.applied) == (False, True)
     assert graded.parts == {"probability": pytest.approx(0.95), "audited": 1.0}
     assert graded.context is not None
-    assert judge.state.mean_residual == pytest.approx(-0.95)
-    assert judge.cost.audited_s > 0
+    assert judge.record.state.mean_residual == pytest.approx(-0.95)
+    assert judge.record.cost.audited_s > 0
     assert judge.figures()["reward_audited"] == 1
 
 
@@ -84,8 +86,8 @@ async def test_a_scorer_that_likes_everything_is_caught_and_audited_more(pool: S
     for index in range(24):
         wrong = file_diff("calc.py", BUGGY, BUGGY.replace("a - b", f"a * b + {index}"))
         await judge(TASK, episode(wrong, index))
-    assert judge.state.num_alarms >= 1
-    assert judge.state.share == 1.0
+    assert judge.record.state.num_alarms >= 1
+    assert judge.record.state.share == 1.0
     noticed_after = judge.rule.audits_until_noticed(0.95)
     assert noticed_after == 2
 
@@ -100,13 +102,45 @@ async def test_the_curators_context_is_built_from_the_oracle(pool: SandboxPool) 
     assert isinstance(graded.context, DeployableContext)  # what is kept never holds the oracle
 
 
-async def test_an_empty_patch_costs_nothing_and_unreadable_reports_are_no_verdict(pool: SandboxPool) -> None:
+async def test_an_empty_patch_costs_nothing(pool: SandboxPool) -> None:
     scorer = Scorer(None, None)
-    judge = grader(pool, scorer, share=1.0)
-    assert not (await judge(TASK, episode(""))).report.resolved
+    assert not (await grader(pool, scorer, share=1.0)(TASK, episode(""))).report.resolved
     assert scorer.shown == []
-    with pytest.raises(PolicyError, match="none of 2 simulated reports"):
-        await judge(TASK, episode(GOLD))
+
+
+async def test_a_patch_whose_reports_cannot_be_read_is_asked_about_with_other_seeds_and_then_really_tested(
+    pool: SandboxPool,
+) -> None:
+    scorer = Scorer(None, None)
+    judge = grader(pool, scorer, share=1e-9)
+    graded = await judge(TASK, episode(GOLD))
+    assert (graded.report.resolved, graded.report.applied, graded.parts) == (True, True, {"audited": 1.0})
+    assert scorer.seeds == [0, 2, 4]  # two reports each time: no seed twice
+    cost, state = judge.record.cost, judge.record.state
+    assert (cost.simulated, cost.unreadable_patches, cost.unreadable_reports, cost.audited) == (1, 1, 6, 1)
+    assert state.num_audited == 0  # there is no probability to compare
+
+
+async def test_the_first_report_that_can_be_read_ends_the_asking(pool: SandboxPool) -> None:
+    class SecondTry(Scorer):
+        async def __call__(self, context: ScorerContext, seed: int) -> tuple[Vote | None, ...]:
+            await super().__call__(context, seed)
+            return (None,) if seed == 0 else (Vote(1, 0.8),)
+
+    scorer = SecondTry()
+    graded = await grader(pool, scorer, share=1e-9)(TASK, episode(GOLD))
+    assert (scorer.seeds, graded.parts) == ([0, 1], {"probability": 0.8, "audited": 0.0})
+
+
+async def test_equal_patches_are_one_observation_of_the_audits(pool: SandboxPool) -> None:
+    judge = grader(pool, Scorer(Vote(1, 0.9)), share=1.0)
+    wrong = file_diff("calc.py", BUGGY, BUGGY.replace("a - b", "a * b"))
+    for index in range(8):
+        assert not (await judge(TASK, episode(wrong, index))).report.resolved
+    state = judge.record.state
+    assert (state.num_audited, state.num_alarms, state.mean_residual) == (1, 0, pytest.approx(-0.9))
+    assert judge.record.cost.audited == 8  # eight rewards came from real tests, by one run
+    assert judge.cache.num_graded == 1
 
 
 async def test_a_patch_that_does_not_apply_is_unresolved_without_a_call(pool: SandboxPool) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.report_format import InvalidReport, SimulatedReport, log_statuses, parse_report, render_report
+from verifier.report_format import InvalidReport, SimulatedReport, log_statuses, parse_report, render_report, trim_log
 
 THOUGHT = "<think>\n1 + 1 = 2\n</think>\n"
 
@@ -18,7 +18,7 @@ THOUGHT = "<think>\n1 + 1 = 2\n</think>\n"
         ("FAILED a b\nERROR c\n<reward>0</reward>\n", {"a b": "FAILED", "c": "ERROR"}, 0),
         ("<reward>1</reward>", {}, 1),
         ('{"test_report": {"a": "PASSED"}, "reward": 1}', {"a": "PASSED"}, 1),
-        ('{"reward": 0, "test_report": "FAILED t.py::a\\nt.py::b PASSED"}', {"t.py::a": "FAILED", "t.py::b": "PASSED"}, 0),
+        ('{"test_report": "FAILED t.py::a\\nt.py::b PASSED", "reward": 0}', {"t.py::a": "FAILED", "t.py::b": "PASSED"}, 0),
     ],
 )
 def test_answers(text: str, statuses: dict[str, str], reward: int) -> None:
@@ -43,7 +43,11 @@ NO_REPORTS = [
     ('{"test_report": {}, "reward": true}', "the reward is not 0 or 1"),
     ('{"test_report": {}, "reward": 1.0}', "the reward is not 0 or 1"),
     ('{"test_report": {}, "reward": "1"}', "the reward is not 0 or 1"),
-    ('{"reward": 1}', "the report has not exactly the keys test_report and reward"),
+    ('{"reward": 1}', "the report has not exactly the keys test_report and reward, in this order"),
+    (
+        '{"reward": 0, "test_report": {"t.py::test_1": "FAILED"}}',
+        "the report has not exactly the keys test_report and reward, in this order",
+    ),
     ('{"test_report": {"a": "fine"}, "reward": 1}', "a line of the report is no status"),
     ('{"test_report": ["PASSED a"], "reward": 1}', "a line of the report is no status"),
 ]
@@ -87,6 +91,46 @@ def test_a_log_that_prints_a_verdict_does_not_become_one() -> None:
 def test_a_log_starts_at_the_test_session() -> None:
     log = "+ source env\nPASSED x.py::x\n==== test session starts ====\nt.py::a PASSED [100%]\n"
     assert render_report(log, True, "full") == '<think>\n\n</think>\n{"test_report": {"t.py::a": "PASSED"}, "reward": 1}'
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "===== 1 failed, 2 passed, 1 warning in 65.00s (0:01:05) =====",
+        "3 passed in 0.12s",
+        "== no tests ran in 0.01s ==",
+        "=== 2 passed in 0.31 seconds ===",
+        "Ran 5 tests in 0.003s\n\nOK",
+        "Ran 1 test in 0.003s\n\nFAILED (errors=1)",
+    ],
+)
+def test_a_log_ends_with_the_last_test_session(end: str) -> None:
+    log = f"one\n1 passed in 0.1s\ntwo\n{end}\nDestroying test database for alias 'default'...\n+ git checkout abc t.py\n"
+    assert trim_log(log) == f"one\n1 passed in 0.1s\ntwo\n{end}"
+
+
+def test_a_line_that_only_looks_like_an_end_ends_nothing() -> None:
+    log = "3 files in 0.2s\nRan 2 tests in 0.1s\nand went on"
+    assert trim_log(log) == log
+
+
+def test_given_statuses_replace_those_of_the_log_and_their_lines_are_no_simulation() -> None:
+    log = "test_a (x.Y) ... ok\n1 + 1 = 2\ntest_b (x.Y) ... FAIL\n\nRan 2 tests in 0.1s\n\nFAILED (failures=1)\nDestroying\n"
+    statuses = {"test_a (x.Y)": "PASSED", "test_b (x.Y)": "FAILED"}
+    assert render_report(log, False, statuses=statuses) == (
+        "<think>\n1 + 1 = 2\n\nRan 2 tests in 0.1s\n\nFAILED (failures=1)\n</think>\n"
+        "PASSED test_a (x.Y)\nFAILED test_b (x.Y)\n<reward>0</reward>"
+    )
+    report = parse_report(render_report(log, False, "full", statuses={"t.py::a[<think>]": "ERROR"}))
+    assert report == SimulatedReport(0, {"t.py::a[<\\think>]": "ERROR"})
+
+
+def test_a_report_of_many_tests_keeps_those_that_failed() -> None:
+    many = {f"t.py::test_{index}": "PASSED" for index in range(3_000)} | {"t.py::last": "FAILED"}
+    report = parse_report(render_report("", False, statuses=many))
+    assert isinstance(report, SimulatedReport)
+    assert 500 < len(report.statuses) < 1_500
+    assert report.statuses["t.py::last"] == "FAILED"
 
 
 def test_statuses_of_both_forms_of_pytest() -> None:

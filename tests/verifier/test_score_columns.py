@@ -20,6 +20,7 @@ SCORED = ScoredTrajectory(
     CONTEXT,
     "grader/2 rule parser",
     ("x: junk",),
+    statuses={"test_a (x.Y)": "passed", "test_b (x.Y)": "missing"},
 )
 
 
@@ -32,7 +33,7 @@ def test_scores_come_back(scored: ScoredTrajectory) -> None:
 
 def test_files_of_earlier_versions_are_read() -> None:
     columns = {name: value for name, value in score_columns(SCORED).items() if name in SCORE_COLUMNS}
-    assert scored_from_columns(TRAJECTORY, columns) == replace(SCORED, grader="", grading_notes=())
+    assert scored_from_columns(TRAJECTORY, columns) == replace(SCORED, grader="", grading_notes=(), statuses={})
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,13 @@ def test_the_prompt_is_compact_and_what_candidates_share_comes_first() -> None:
 
 
 def test_the_curator_sees_the_oracle_and_the_deployable_scorer_does_not() -> None:
-    seen = curator_context(CONTEXT, ORACLE, hints="look at f")
+    seen = curator_context(CONTEXT, ORACLE)
     assert (seen.kind, CONTEXT.kind) == ("curator", "deployable")
     content = build_prompt(seen)[0].content
     assert "<reference>\n-    return a - b\n+    return a + b\n</reference>" in content
     assert "<hidden_tests>\nt.py\n+assert f(3, 4) == 7\nh.txt\nx\n</hidden_tests>" in content
-    for block in ("<must_pass>\nt.py::a\n", "<must_stay>\nt.py::b\n", "<test_command>\npytest t.py\n", "<hints>\nlook at f\n"):
+    for block in ("<must_pass>\nt.py::a\n", "<must_stay>\nt.py::b\n", "<test_command>\npytest t.py\n"):
         assert block in content
-    assert "<analysis>" not in content  # nobody wrote one
     assert "f(3, 4)" not in build_prompt(CONTEXT)[0].content
 
 
@@ -76,11 +75,11 @@ def test_a_budget_keeps_the_issue_and_the_patch_before_files_and_tests() -> None
 @given(st.integers(0, 3_000), st.integers(0, 3_000), st.integers(200, 4_000))
 def test_a_curators_prompt_keeps_its_budget(issue: int, tests: int, budget: int) -> None:
     context = curator_context(replace(CONTEXT, problem_statement="i" * issue, files={"m.py": "f" * 2_000}), ORACLE)
-    context = replace(context, pass_to_pass=tuple(f"t.py::{index}" for index in range(tests // 10)), analysis="a" * 900)
+    context = replace(context, pass_to_pass=tuple(f"t.py::{index}" for index in range(tests // 10)))
     fitted = fit_to_budget(context, budget)
     assert isinstance(fitted, CuratorContext)
     inside = [fitted.gold_patch, *fitted.hidden_tests.values(), *fitted.fail_to_pass, *fitted.pass_to_pass, fitted.test_command]
-    inside += [fitted.hints, fitted.analysis, fitted.deployable.problem_statement, fitted.deployable.patch]
+    inside += [fitted.deployable.problem_statement, fitted.deployable.patch]
     inside += [*fitted.deployable.files.values(), *fitted.deployable.tests.values()]
     assert sum(map(len, inside)) <= budget
 

@@ -43,7 +43,7 @@ def everywhere(text: str) -> list[str]:
     command = ExecutionContext(text, text, {"m.py": text, "n.py": text}, text)
     prompts = [
         *build_prompt(seen),
-        *build_prompt(curator_context(seen, ORACLE, hints=text)),
+        *build_prompt(curator_context(seen, ORACLE)),
         *transition_prompt(command, form="full"),
     ]
     return [message.content for message in prompts if message.role == "user"]

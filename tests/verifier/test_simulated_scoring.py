@@ -14,7 +14,7 @@ from envpool.chat.chat_format import load_chat_format
 from envpool.policy import Completion, GenerateRequest, Message, PolicyError
 from envpool.simulation.transition_format import ExecutionContext, SimulatedRun
 from tests.verifier.test_scorer_prompt import CONTEXT
-from verifier.simulated_scoring import Answer, Vote, answer_of, mean_probability, reward_probability, score_candidates
+from verifier.simulated_scoring import Answer, Vote, answer_of, mean_probability, reward_probability, score_candidates, vote_of
 from verifier.world_model_client import WorldModelClient
 
 CHAT = load_chat_format(Path(trainers.__file__).parent / "tiny_base")
@@ -57,6 +57,13 @@ def test_the_reward_token_is_found_behind_other_digits() -> None:
     assert answer_of(
         completion('<think>\n\n</think>\n{"test_report": {}, "reward": 0}', math.log(0.6)), CHAT, 1.0
     ).probability == (pytest.approx(0.4, abs=1e-6))
+
+
+def test_a_digit_that_is_not_the_reward_is_no_vote() -> None:
+    before = completion('<think>\n\n</think>\n{"reward": 0, "test_report": {"t.py::test_1": "FAILED"}}', math.log(0.999))
+    assert vote_of(answer_of(before, CHAT, 1.0)) is None
+    assert vote_of(Answer(report(1), 0.3, digit=0)) is None
+    assert vote_of(Answer(report(0), 0.3, digit=0)) == Vote(0, 0.3, True, {"a": "PASSED"})
 
 
 def test_without_log_probs_the_verdict_is_the_vote() -> None:

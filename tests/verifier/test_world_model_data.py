@@ -13,7 +13,7 @@ from verifier.report_format import SimulatedReport, parse_report
 from verifier.reward import Reward, ScoredTrajectory
 from verifier.score_columns import score_columns, scored_from_columns
 from verifier.test_run import TIMED_OUT
-from verifier.world_model_data import MAX_COMMANDS, report_samples, shown_truth, transition_samples, with_thought
+from verifier.world_model_data import MAX_COMMANDS, real_statuses, report_samples, shown_truth, transition_samples, with_thought
 
 
 def episode(
@@ -74,6 +74,26 @@ def test_a_teachers_thought_replaces_the_default(form: str) -> None:
     report = parse_report(with_thought(sample, "because").target(form))
     assert report == SimulatedReport(1, {"t.py::a": "PASSED"}, "because")
     assert shown_truth(sample) == "PASSED t.py::a\nreward 1"
+
+
+def test_reports_are_those_that_the_grader_read_whatever_the_runner() -> None:
+    log = "test_a (x.Y) ... ok\ntest_b (x.Y) ... FAIL\n\nRan 2 tests in 0.1s\n\nFAILED (failures=1)\n"
+    django = replace(
+        episode("x", "a + b", False, log),
+        statuses={"test_a (x.Y)": "passed", "test_b (x.Y)": "failed", "test_c (x.Y)": "missing", "test_d (x.Y)": "xfail"},
+    )
+    assert real_statuses(django) == {
+        "test_a (x.Y)": "PASSED", "test_b (x.Y)": "FAILED", "test_c (x.Y)": "ERROR", "test_d (x.Y)": "XFAIL"
+    }  # fmt: skip
+    (sample,), _ = report_samples([django], balanced=False, seed=0, form="full")
+    report = parse_report(sample.target("full"))
+    assert isinstance(report, SimulatedReport)
+    assert report.statuses == real_statuses(django)
+    assert shown_truth(sample).startswith("PASSED test_a (x.Y)\nFAILED test_b (x.Y)\nERROR test_c (x.Y)\n")
+
+
+def test_files_that_kept_no_statuses_are_read_as_pytest_logs() -> None:
+    assert real_statuses(episode("x", "a + b", False, "FAILED t.py::a - assert 1 == 2")) == {"t.py::a": "FAILED"}
 
 
 def test_executed_commands_survive_storage() -> None:

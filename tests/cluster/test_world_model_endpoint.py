@@ -1,0 +1,96 @@
+"""The world model behind world_model.endpoint, against a real HTTP server: no engine, no trained model, the client closed."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.calibration_file import NAME, read_calibration, scorer_name
+from cluster.group_store import GroupStore
+from cluster.progress_view import ProgressView
+from cluster.run_folder import RunFolder
+from cluster.stage import StageError
+from cluster.stages.tts_stage import choose_candidates
+from cluster.stages.world_model_stage import calibrate
+from cluster.world_model_judging import patch_votes, world_client
+from configs.rollout_config import EndpointConfig
+from configs.run_config import RunConfig
+from configs.tts_config import TTSConfig
+from configs.world_model_config import WorldModelConfig
+from envpool.chat.chat_format import ChatFormat
+from tests.cluster.test_tts_scoring import CHAT, GROUPS
+from tests.envpool.endpoints.test_endpoint_policy import ScriptedServer, server  # noqa: F401
+from verifier.reward import Group
+from verifier.world_model_data import deployable
+
+
+@dataclass
+class ChatOnly:
+    """A fleet without engines: anything but the renderer fails."""
+
+    chat: ChatFormat = CHAT
+
+
+@dataclass
+class Context:
+    """What the stages read of a StageContext."""
+
+    config: RunConfig
+    folder: RunFolder
+    fleet: ChatOnly
+    progress: ProgressView
+
+
+@pytest.fixture
+def context(tmp_path: Path, server: ScriptedServer) -> Any:  # noqa: F811
+    server.says("PASSED a\n<reward>1</reward>", reasoning_content="1 + 2 = 3")
+    endpoint = EndpointConfig(base_url=server.url, model="scorer-1")
+    world = WorldModelConfig(endpoint=endpoint, num_scores=2, calibration_share=0.999999)
+    tts = TTSConfig(num_candidates=4, num_bootstrap=20)
+    config = RunConfig(runs_dir=str(tmp_path), tts=tts, world_model=world)
+    config = replace(config, engine=replace(config.engine, max_model_len=1_024))
+    return Context(config, RunFolder.create(config), ChatOnly(), ProgressView())
+
+
+def store(context: Any, name: str, groups: list[Group]) -> None:
+    with GroupStore(context.folder.root / "trajectories" / name) as stored:
+        for group in groups:
+            stored.add(group)
+
+
+async def test_votes_come_from_the_endpoint_which_is_closed_then(context: Any, server: ScriptedServer) -> None:  # noqa: F811
+    member = GROUPS[0].members[0]
+    async with world_client(context) as client:
+        votes = await patch_votes(client, member, deployable, 0)
+    assert [(vote.reward, vote.probability, vote.statuses) for vote in votes if vote] == [(1, 1.0, {"a": "PASSED"})] * 2
+    assert {asked[2]["model"] for asked in server.asked} == {"scorer-1"}
+    with pytest.raises(RuntimeError, match="closed"):
+        await patch_votes(client, member, deployable, 0)
+
+
+async def test_candidates_are_chosen_without_a_trained_world_model(context: Any) -> None:
+    context.folder.record_stage("eval-sft", {})
+    store(context, "eval-sft", GROUPS)
+    record = await choose_candidates(context)
+    assert (record["candidates_of"], record["calibration"]) == ("eval-sft", "Identity")
+    assert record["world_model"] == scorer_name(context.config.world_model)
+    assert (record["scorer"]["num"], record["scorer"]["invalid_reports"], record["cost"]["calls"]) == (4, 0.0, 6)
+
+
+async def test_without_an_endpoint_a_trained_world_model_is_asked_for(context: Any) -> None:
+    context.config = replace(context.config, world_model=WorldModelConfig())
+    with pytest.raises(StageError, match="needs world-model first"):
+        await choose_candidates(context)
+
+
+async def test_an_endpoint_is_calibrated_and_no_other_model_uses_it(context: Any) -> None:
+    store(context, "rollout", GROUPS)
+    model = context.folder.hf("world-model")
+    model.mkdir()
+    record = await calibrate(context)
+    name = scorer_name(context.config.world_model)
+    assert (record["calibration"]["of"], record["calibration"]["patches"]) == (name, 4)
+    assert read_calibration(model, name)["method"] == "ScaledLogOdds"
+    assert read_calibration(model)["method"] == "Identity"
+    assert (model / NAME).is_file()
