@@ -130,6 +130,8 @@ class LearnerGroup:
         self.ranks = ranks
         self._config = learner
         self._connected: tuple[int, int] | None = None
+        self.temperature = 1.0
+        """That of the distribution whose log-probs the ranks compute."""
 
     @classmethod
     async def start(
@@ -252,9 +254,11 @@ class LearnerGroup:
         """A Hugging Face folder that engines and transformers load."""
         await self._same("export_hf", Path(folder))
 
-    async def reset(self, model_dir: str, optimizer: OptimizerConfig, num_steps: int) -> None:
-        """Begin another training from `model_dir` in the same processes: fresh optimizer, schedule and random state."""
-        await self._same("reset", Path(model_dir), optimizer, num_steps)
+    async def reset(self, model_dir: str, optimizer: OptimizerConfig, num_steps: int, temperature: float = 1.0) -> None:
+        """Begin another training from `model_dir` in the same processes: fresh optimizer, schedule and random state. Log-probs
+        are then of softmax(logits / temperature)."""
+        await self._same("reset", Path(model_dir), optimizer, num_steps, temperature)
+        self.temperature = temperature
 
     async def close(self) -> None:
         """End all ranks. Idempotent."""

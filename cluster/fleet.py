@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
-from actors.logprob_gap import check_sync
+from actors.logprob_gap import sync_metrics
 from actors.rollout_workers import RolloutWorkers
 from cluster.calibration_file import read_calibration
 from cluster.fleet_figures import FleetCounters
@@ -133,10 +133,12 @@ class Fleet:
         """The engines as a policy for this process."""
         return (await self._awake_engines()).policy()
 
-    async def learner(self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int) -> LearnerGroup:
-        """The learner, ready to train `model` from optimizer step 0."""
+    async def learner(
+        self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int, temperature: float = 1.0
+    ) -> LearnerGroup:
+        """The learner, ready to train `model` from optimizer step 0 on samples of this temperature."""
         group: LearnerGroup = await self._once("learner", self._start_learner)
-        await group.reset(str(model), optimizer, num_steps)
+        await group.reset(str(model), optimizer, num_steps, temperature)
         return group
 
     async def drop_learner(self) -> None:
@@ -172,8 +174,7 @@ class Fleet:
         if not config.num_prompts:
             return seconds, {}
         prompts = [sample.token_ids for sample in recent[: config.num_prompts]] or [self._greeting()]
-        gap = await check_sync(engines, learner.token_logprobs, prompts, version, config)
-        return seconds, gap.metrics()
+        return seconds, await sync_metrics(engines, learner.token_logprobs, prompts, version, config, learner.temperature)
 
     def _greeting(self) -> IntArray:
         return self.chat.prompt_ids((Message("user", "Say hello."),))

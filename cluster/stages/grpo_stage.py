@@ -73,6 +73,7 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
                 config.learner,
                 config.num_steps,
                 config.updates_per_batch,
+                config.temperature,
             )
             await run.serve_weights()
             steps = await _train(context, run)
