@@ -53,7 +53,7 @@ def _grpo_problems(grpo: GRPOConfig) -> list[str]:
     checks = [
         (
             not grpo.temperature >= LOWEST_TEMPERATURE,
-            f"grpo.temperature={grpo.temperature:g} must be at least {LOWEST_TEMPERATURE:g}: greedy episodes of a group are all equal",
+            f"grpo.temperature={grpo.temperature:g} must be at least {LOWEST_TEMPERATURE:g}: greedy episodes are all equal",
         ),
         (not 0 <= grpo.clip_low < 1 or grpo.clip_high < 0, "grpo.clip_low must be in [0, 1) and grpo.clip_high not negative"),
         (grpo.max_response_tokens < 1, "grpo.max_response_tokens must be at least 1: token sums are divided by it"),

@@ -137,7 +137,7 @@ def _logit_gradient(
     first_word: int,
     temperature: float,
 ) -> torch.Tensor:
-    """gradient * (one_hot(target) - softmax) / temperature for the words from `first_word` on that `weight` holds, in its dtype."""
+    """gradient * (one_hot(target) - softmax) / temperature for the words from `first_word` on in `weight`."""
     logits = _logits(hidden, weight, temperature)
     gradient = gradient if temperature == 1 else gradient / temperature
     of_logits = logits.sub_(log_sums[:, None]).exp_().mul_(-gradient[:, None])

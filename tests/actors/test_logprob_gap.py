@@ -1,7 +1,6 @@
 """The gap between engine and learner: literal values, and when it warns or stops."""
 
 import logging
-
 from collections.abc import Sequence
 from typing import Any
 
