@@ -90,13 +90,21 @@ class RolloutWorker:
             return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s)
 
     async def play_group(
-        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0
+        self,
+        task: Task,
+        policy: str,
+        group_size: int,
+        temperature: float,
+        seed: int,
+        resume: bool = False,
+        max_turns: int = 0,
+        evaluation: bool = False,
     ) -> Group:
         """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
 
         `resume`: go on where the journals of this run show that a dead process stood. `max_turns` replaces the limit of
-        `rollout.episode`, unless 0. While the group waits for its turn, its sandboxes are started ahead. Raises PolicyError for
-        a policy that is not there, and SandboxUnavailableError when this node's engine is away and took the whole group with it.
+        `rollout.episode`, unless 0. An `evaluation` lets training groups go first. While the group waits for its turn, its
+        sandboxes are started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when this node's engine is away and took the whole group with it.
         """
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
@@ -115,7 +123,7 @@ class RolloutWorker:
             simulation.know(task.problem)
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
         asked = time.monotonic()
-        async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size):
+        async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size, evaluation):
             waited = time.monotonic() - asked
             group = await play_group(
                 task,

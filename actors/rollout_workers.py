@@ -91,10 +91,19 @@ class RolloutWorkers:
         return signals
 
     async def play_group(
-        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0
+        self,
+        task: Task,
+        policy: str,
+        group_size: int,
+        temperature: float,
+        seed: int,
+        resume: bool = False,
+        max_turns: int = 0,
+        evaluation: bool = False,
     ) -> Group:
         """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
-        workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns.
+        workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns. An `evaluation`
+        lets training groups go first.
 
         A group whose worker died, alone or with its node, goes on from the journalled turns on a worker that is up; one whose
         node lost its sandbox engine is played on another. Cancelling this ends its episodes and sandboxes. Raises
@@ -106,7 +115,7 @@ class RolloutWorkers:
             index = await self._worker_for(task, group_size, avoid)
             self._load[index] += group_size
             try:
-                return await self._play_on(index, (task, policy, group_size, temperature, seed, resume, max_turns))
+                return await self._play_on(index, (task, policy, group_size, temperature, seed, resume, max_turns, evaluation))
             except RayActorError:
                 resume = True
                 self._begin_reviving(index)

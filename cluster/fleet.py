@@ -76,17 +76,26 @@ class Fleet:
         self._once("learner", self._start_learner)
 
     async def play(
-        self, task: Task, policy: str, group_size: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0
+        self,
+        task: Task,
+        policy: str,
+        group_size: int,
+        temperature: float,
+        seed: int,
+        resume: bool = False,
+        max_turns: int = 0,
+        evaluation: bool = False,
     ) -> Group:
         """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name. `resume`: an earlier
-        process began the group. `max_turns` in place of rollout.episode.max_turns, unless 0."""
+        process began the group. `max_turns` in place of rollout.episode.max_turns, unless 0. An `evaluation` lets training
+        groups go first."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         if uses_world_model(self._config):
             await self._once("world model connected", self._connect_world_model)
         if policy == "engine":
             await self._once("connected", self._connect_workers)
             await self._awake_engines()
-        group: Group = await workers.play_group(task, policy, group_size, temperature, seed, resume, max_turns)
+        group: Group = await workers.play_group(task, policy, group_size, temperature, seed, resume, max_turns, evaluation)
         return group
 
     async def try_patches(self, problem: Problem, diffs: tuple[str, ...]) -> list[PatchSignals]:

@@ -146,7 +146,8 @@ def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
 
     async def play(task_id: str) -> Group:
         task_dice = task_seed(seed, EVALUATION, task_id)
-        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice)
+        task, count = tasks[task_id], config.eval_samples
+        return await context.fleet.play(task, "engine", count, config.temperature, task_dice, evaluation=True)
 
     def on_score(step: int, metrics: Mapping[str, float]) -> None:
         context.sinks.log(EVALUATION, step, metrics)
