@@ -104,7 +104,8 @@ class RolloutWorker:
 
         `resume`: go on where the journals of this run show that a dead process stood. `max_turns` replaces the limit of
         `rollout.episode`, unless 0. An `evaluation` lets training groups go first. While the group waits for its turn, its
-        sandboxes are started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when this node's engine is away and took the whole group with it.
+        sandboxes are started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when this
+        node's engine is away and took the whole group with it.
         """
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
