@@ -1,7 +1,7 @@
 """What the pool knows about one engine, and which events change it: pure, no clock, no Ray.
 
 HEALTHY -MISSED-> SUSPECT -MISSED (patience)-> DEAD -RESTART-> RESTARTING -STARTED-> STALE -LOADED-> HEALTHY
-   any of these -DIED-> DEAD;  SUSPECT -ANSWERED-> HEALTHY
+   any of these -DIED-> DEAD;  SUSPECT -ANSWERED-> HEALTHY;  STALE -GONE-> BEHIND -LOADED-> HEALTHY
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ class Health(Enum):
     DEAD = "its process is gone, broken or does not answer; waits to be restarted"
     RESTARTING = "a new process loads the model"
     STALE = "is up, but does not hold the newest weights yet; refuses requests"
+    BEHIND = "is up, but nobody holds the newest weights any more; refuses requests until the next sync"
 
 
 class Event(Enum):
@@ -26,6 +27,7 @@ class Event(Enum):
     DIED = "a call showed that its process or its engine core is gone"
     RESTART = "the pool begins to restart it"
     STARTED = "its new process has loaded the model"
+    GONE = "the newest weights are not to be had again: the learner trains on"
     LOADED = "took the newest weights"
 
 
@@ -34,6 +36,8 @@ _NEXT = {
     (Health.DEAD, Event.RESTART): Health.RESTARTING,
     (Health.RESTARTING, Event.STARTED): Health.STALE,
     (Health.STALE, Event.LOADED): Health.HEALTHY,
+    (Health.STALE, Event.GONE): Health.BEHIND,
+    (Health.BEHIND, Event.LOADED): Health.HEALTHY,
 }
 
 
@@ -72,3 +76,8 @@ class EngineHealth:
     def serves(self) -> bool:
         """Whether requests may go to it."""
         return self.state in (Health.HEALTHY, Health.SUSPECT)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether a weight update goes to it."""
+        return self.serves or self.state is Health.BEHIND

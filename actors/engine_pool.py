@@ -7,6 +7,7 @@ await pool.close()
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -19,7 +20,7 @@ from actors.engine_actor import EngineActor
 from actors.engine_health import EngineHealth, Event, Health
 from actors.ray_calls import arrives, cause_of, make_actor
 from actors.routed_generate import RoutedGenerate, as_unavailable
-from actors.weight_packing import WeightSyncError
+from actors.weight_packing import WeightsGoneError, WeightSyncError
 from configs.model_config import EngineConfig
 from envpool.policy import Completion, GenerateRequest, PolicyError
 
@@ -27,9 +28,13 @@ logger = logging.getLogger(__name__)
 
 PING_S = 15.0
 UPDATE_S = 300.0
+NATIVE_UPDATE_S = 600.0
+"""Joining a transfer group and the transfer itself."""
 CLOSE_S = 20.0
 RESTART_PAUSE_S = 5.0
 """After a restart that failed, before the next."""
+RESTARTS_WAITED_FOR = 3
+"""Where no engine serves, so many start timeouts are waited for one."""
 
 
 class EnginePool:
@@ -106,37 +111,44 @@ class EnginePool:
         """
         began = time.monotonic()
         async with self._weights_lock:
+            taking = self._taking()
             refs: list[Any] = []
             sending: list[asyncio.Task[None]] = []
             try:
                 async for bucket in _each(buckets):
                     refs.append(bucket if isinstance(bucket, ray.ObjectRef) else ray.put(bucket))
-                    sending += [asyncio.create_task(self._give(i, "receive_bucket", refs[-1])) for i in self._serving()]
+                    sending += [asyncio.create_task(self._give(i, "receive_bucket", refs[-1])) for i in self._still(taking)]
                 await _all(sending)
-                await _all([self._give(index, "load_received", version) for index in self._serving()])
+                await _all([self._give(index, "load_received", version) for index in self._still(taking)])
             except BaseException:
                 await asyncio.gather(*sending, return_exceptions=True)  # what still arrives would not be dropped
-                await asyncio.gather(*(self._give(index, "drop_received") for index in self._serving()))
+                await asyncio.gather(*(self._give(index, "drop_received") for index in self._still(taking)))
                 raise
-            self._newest = ("buckets", refs, version)
+            self._now_newest("buckets", refs, version, taking)
         await self._until_one_serves()
         return time.monotonic() - began
 
-    async def update_natively(self, send: Callable[[], Awaitable[None]], later: Callable[[], Any], version: int) -> float:
-        """As `update_weights`, by a transfer that `send` drives from the learner's side (actors.native_transfer).
+    async def update_natively(
+        self, send: Callable[[list[int]], Awaitable[None]], later: Callable[[], AsyncIterable[Any]], version: int
+    ) -> float:
+        """As `update_weights`, by a transfer that `send` drives from the learner's side (actors.native_transfer) to the engines
+        that it is given: those that are up. One that restarts meanwhile is left out.
 
-        `later` gives the same weights as buckets, for an engine that comes back after a crash. When the transfer fails, all
-        engines are restarted, since each may hold half of it; raises what `send` raised.
+        `later` gives the same weights as buckets, for an engine that comes back after a crash; where it raises WeightsGoneError
+        the engine waits for the next update. When the transfer fails, its engines are restarted, since each may hold half of
+        it; raises what `send` raised.
         """
         began = time.monotonic()
         async with self._weights_lock:
+            taking = self._taking()
             try:
-                await asyncio.wait_for(send(), UPDATE_S)
+                if taking:
+                    await asyncio.wait_for(send(taking), NATIVE_UPDATE_S)
             except BaseException:
-                for index in self._serving():
+                for index in self._still(taking):
                     self._note(index, Event.DIED, f"the transfer of version {version} failed")
                 raise
-            self._newest = ("later", later, version)
+            self._now_newest("later", later, version, taking)
         await self._until_one_serves()
         return time.monotonic() - began
 
@@ -144,13 +156,13 @@ class EnginePool:
         """Give the GPU's memory to a learner on the same one (see VLLMEngine.sleep). Idempotent."""
         if not self._asleep:
             self._asleep = True
-            await _all([self._give(index, "sleep") for index in self._serving()])
+            await _all([self._give(index, "sleep") for index in self._taking()])
 
     async def wake(self) -> None:
         """Sample again. Idempotent."""
         if self._asleep:
             self._asleep = False
-            await _all([self._give(index, "wake") for index in self._serving()])
+            await _all([self._give(index, "wake") for index in self._taking()])
 
     @property
     def generation(self) -> int:
@@ -161,28 +173,29 @@ class EnginePool:
         """Give every engine the weights of another folder of the same architecture (policy to reward model and back)."""
         began = time.monotonic()
         async with self._weights_lock:
-            await _all([self._give(index, "load_model", model_dir, version) for index in self._serving()])
-            self._newest = ("load_model", model_dir, version)
+            taking = self._taking()
+            await _all([self._give(index, "load_model", model_dir, version) for index in taking])
+            self._now_newest("load_model", model_dir, version, taking)
         await self._until_one_serves()
         return time.monotonic() - began
 
     async def ask_each(self, requests: Sequence[GenerateRequest]) -> dict[int, list[Completion]]:
-        """Every serving engine's completions of all `requests`. Raises PolicyError."""
+        """Every serving engine's completions of all `requests`. Raises PolicyError, also when none serves."""
+        if not self._serving():
+            raise PolicyError(f"no engine serves: {self.health[0].state.value}")
         policies = {i: RoutedGenerate([self.handles[i]], self._engine.request_timeout_s) for i in self._serving()}
         rows = await asyncio.gather(*(asyncio.gather(*map(policy, requests)) for policy in policies.values()))
         return {index: list(row) for index, row in zip(policies, rows, strict=True)}
 
     async def revive(self) -> int:
-        """Look at every engine now, and wait until all serve the newest weights. Returns how many did not.
+        """Look at every engine now, and wait until all are up and hold the newest weights there are. Returns how many did not.
 
         The pool does the same by itself every `engine.health_interval_s`. Raises PolicyError.
         """
-        await asyncio.gather(*(self._ping(index) for index in self._serving()))
-        down = [index for index, health in enumerate(self.health) if not health.serves]
-        await asyncio.gather(*(self._begin_restart(index) for index in down))
-        if down and len(self._serving()) < len(self.handles):
-            raise PolicyError(f"engine {down[0]} did not come back: {self.health[down[0]].state.value}")
-        return len(down)
+        await asyncio.gather(*(self._ping(index) for index in self._taking()))
+        down = len(self.handles) - len(self._taking())
+        await self._until(lambda: len(self._taking()) == len(self.handles))
+        return down
 
     async def stats(self) -> list[dict[str, float]]:
         """Each engine's `stats`, and how often it was restarted. Raises PolicyError when one is dead."""
@@ -210,7 +223,7 @@ class EnginePool:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._engine.health_interval_s)
-            await asyncio.gather(*(self._ping(index) for index in self._serving()))
+            await asyncio.gather(*(self._ping(index) for index in self._taking()))
             for index, health in enumerate(self.health):
                 if health.state is Health.DEAD:
                     self._begin_restart(index)
@@ -236,6 +249,18 @@ class EnginePool:
     def _serving(self) -> list[int]:
         return [index for index, health in enumerate(self.health) if health.serves]
 
+    def _taking(self) -> list[int]:
+        """Who takes part in a weight update; a restart that is under way looks after its own engine."""
+        return [index for index, health in enumerate(self.health) if health.takes_weights]
+
+    def _still(self, indices: list[int]) -> list[int]:
+        return [index for index in indices if self.health[index].takes_weights]
+
+    def _now_newest(self, kind: str, source: Any, version: int, taken_by: list[int]) -> None:
+        self._newest = (kind, source, version)
+        for index in self._still(taken_by):
+            self._note(index, Event.LOADED)
+
     def _begin_restart(self, index: int) -> asyncio.Task[None]:
         """The restart of a dead engine, which may be under way."""
         if index not in self._restarts:
@@ -251,38 +276,55 @@ class EnginePool:
             await self._start_one(index, stale=True)
             self._note(index, Event.STARTED)
             async with self._weights_lock:  # no update in between: what is loaded here is the newest
-                await self._load_newest(index)
-                self._note(index, Event.LOADED)
-        except (PolicyError, WeightSyncError, RayError, TimeoutError) as error:
+                await self._catch_up(index)
+        except Exception as error:  # whatever it was: an engine that is not dead would never be tried again
             self._note(index, Event.DIED, f"the restart failed: {cause_of(error)}")
             await asyncio.sleep(RESTART_PAUSE_S)
 
-    async def _load_newest(self, index: int) -> None:
-        handle = self.handles[index]
+    async def _catch_up(self, index: int) -> None:
+        """A fresh engine loads the newest weights, or waits for the next; and then sleeps when the others do."""
+        handle, event, why = self.handles[index], Event.LOADED, ""
+        try:
+            await self._load_newest(handle)
+        except WeightsGoneError as gone:
+            await self._in_time([arrives(handle.drop_received.remote())])
+            event, why = Event.GONE, str(gone)
+        sleeps = False
+        while sleeps != self._asleep:  # which may change while it is told
+            sleeps = self._asleep
+            await self._in_time([arrives((handle.sleep if sleeps else handle.wake).remote())])
+        self._note(index, event, why)
+
+    async def _load_newest(self, handle: Any) -> None:
         if self._newest is None:
-            calls = [handle.accept_requests.remote()]
+            await self._in_time([arrives(handle.accept_requests.remote())])
         elif self._newest[0] == "load_model":
-            calls = [handle.load_model.remote(*self._newest[1:])]
+            await self._in_time([arrives(handle.load_model.remote(*self._newest[1:]))])
         else:
             kind, source, version = self._newest
             refs = [ref async for ref in _each(source() if kind == "later" else source)]
             await self._in_time([arrives(handle.receive_bucket.remote(ref)) for ref in refs])
-            calls = [handle.load_received.remote(version)]
-        if self._asleep:
-            calls.append(handle.sleep.remote())
-        await self._in_time([arrives(call) for call in calls])
+            await self._in_time([arrives(handle.load_received.remote(version))])
 
     async def _in_time(self, calls: list[Coroutine[Any, Any, Any]]) -> None:
         await asyncio.wait_for(asyncio.gather(*calls), UPDATE_S)
 
     async def _until_one_serves(self) -> None:
-        if self._serving():
-            return
-        waiting = {self._begin_restart(index) for index in range(len(self.handles))}
-        while waiting and not self._serving():
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not self._serving():
-            raise PolicyError(f"no engine serves: {self.health[0].state.value}")
+        await self._until(self._serving)
+
+    async def _until(self, enough: Callable[[], object]) -> None:
+        """Restart what is dead, again where that fails, until `enough`. Raises PolicyError after RESTARTS_WAITED_FOR start
+        timeouts."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTARTS_WAITED_FOR * self._engine.start_timeout_s):
+                while not enough():
+                    dead = {index for index, health in enumerate(self.health) if health.state is Health.DEAD}
+                    if not (waiting := [self._begin_restart(index) for index in dead | self._restarts.keys()]):
+                        break
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not enough():
+            states = ", ".join(health.state.name.lower() for health in self.health)
+            raise PolicyError(f"engines did not come back: {states}")
 
     # ---- one engine -----------------------------------------------------------------------------------------------------
 

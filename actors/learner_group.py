@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.engine_pool import EnginePool
 from actors.ray_calls import arrives, cause_of, make_actor
-from actors.weight_packing import ByteArray, WeightBucket, pack_weights
+from actors.weight_packing import ByteArray, WeightBucket, WeightsGoneError, pack_weights
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from trainers.batch_planning import plan_micro_batches
 from trainers.loss_spec import LossSpec
@@ -129,7 +129,10 @@ class LearnerGroup:
     def __init__(self, ranks: list[Any], learner: LearnerConfig) -> None:
         self.ranks = ranks
         self._config = learner
-        self._connected: tuple[int, int] | None = None
+        self._connected: tuple[int, int, tuple[int, ...]] | None = None
+        self._changes = 0  # of the weights: steps, loaded checkpoints, resets
+        self.temperature = 1.0
+        """That of the distribution whose log-probs the ranks compute."""
 
     @classmethod
     async def start(
@@ -166,6 +169,7 @@ class LearnerGroup:
         Returns the metrics of DeepSpeedLearner.train_step; they hold for the union of the samples.
         """
         self._require_open("train_step")
+        self._changes += 1
         arguments = []
         for plan in plan_for_ranks([planned_tokens(sample, loss) for sample in samples], self._config):
             share = [index for together in plan for index in together]
@@ -206,21 +210,25 @@ class LearnerGroup:
         began = asyncio.get_running_loop().time()
         self._require_open("sync_weights")
         if engines.native_backend:
-            await self._connect(engines)
-            send = functools.partial(self._all, "send_natively", [(version,)] * len(self.ranks), self._config.step_timeout_s)
-            await engines.update_natively(send, functools.partial(self._weight_refs, version), version)
+
+            async def send(taking: list[int]) -> None:
+                await self._connect(engines, taking)
+                await self._all("send_natively", [(version,)] * len(self.ranks), self._config.step_timeout_s)
+
+            later = functools.partial(self._weight_refs, version, self._changes)
+            await engines.update_natively(send, later, version)
         else:
-            await engines.update_weights(self._weight_refs(version), version)
+            await engines.update_weights(self._weight_refs(version, self._changes), version)
         return asyncio.get_running_loop().time() - began
 
-    async def _connect(self, engines: EnginePool) -> None:
-        """A transfer group of these ranks and the engines as they are now; a restarted engine needs a new one."""
-        wanted = (id(engines), engines.generation)
+    async def _connect(self, engines: EnginePool, taking: list[int]) -> None:
+        """A transfer group of these ranks and the engines `taking` as they are now; a restarted engine needs a new one."""
+        wanted = (id(engines), engines.generation, tuple(taking))
         if self._connected != wanted:
             self._connected = None
             meeting_point = (await self._all("meeting_point", [()], START_S, self.ranks[:1]))[0]
             arguments = (
-                engines.native_backend, engines.handles, engines.workers_per_engine, meeting_point,
+                engines.native_backend, [engines.handles[index] for index in taking], engines.workers_per_engine, meeting_point,
                 self._config.weight_bucket_mib << 20,
             )  # fmt: skip
             await self._all("connect_natively", [arguments] * len(self.ranks), START_S)
@@ -230,10 +238,14 @@ class LearnerGroup:
         """Before engines on the same GPUs wake up."""
         await self._all("release_memory", [()] * len(self.ranks), START_S)
 
-    async def _weight_refs(self, version: int) -> AsyncIterator[Any]:
+    async def _weight_refs(self, version: int, changes: int) -> AsyncIterator[Any]:
+        """Buckets of the weights as they were after so many `changes`. Raises WeightsGoneError where they are not any more: the
+        ranks do one call after the other, so a bucket that is asked for before a step holds what was there before it."""
         bucket_bytes = self._config.weight_bucket_mib << 20
         index, count = 0, 1
         while index < count:
+            if not self.ranks or self._changes != changes:
+                raise WeightsGoneError(f"the learner does not hold version {version} any more")
             calls = [rank.packed_bucket.options(num_returns=2).remote(version, index, bucket_bytes) for rank in self.ranks]
             counts = await self._finished([count for count, _ in calls], self._config.step_timeout_s, "packing weights")
             yield calls[0][1]
@@ -245,6 +257,7 @@ class LearnerGroup:
 
     async def load(self, folder: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns its `client_state`."""
+        self._changes += 1
         state: dict[str, Any] = await self._same("load_checkpoint", Path(folder))
         return state
 
@@ -252,9 +265,12 @@ class LearnerGroup:
         """A Hugging Face folder that engines and transformers load."""
         await self._same("export_hf", Path(folder))
 
-    async def reset(self, model_dir: str, optimizer: OptimizerConfig, num_steps: int) -> None:
-        """Begin another training from `model_dir` in the same processes: fresh optimizer, schedule and random state."""
-        await self._same("reset", Path(model_dir), optimizer, num_steps)
+    async def reset(self, model_dir: str, optimizer: OptimizerConfig, num_steps: int, temperature: float = 1.0) -> None:
+        """Begin another training from `model_dir` in the same processes: fresh optimizer, schedule and random state. Log-probs
+        are then of softmax(logits / temperature)."""
+        self._changes += 1
+        await self._same("reset", Path(model_dir), optimizer, num_steps, temperature)
+        self.temperature = temperature
 
     async def close(self) -> None:
         """End all ranks. Idempotent."""

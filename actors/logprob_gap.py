@@ -13,7 +13,7 @@ import numpy as np
 from actors.engine_pool import EnginePool
 from actors.weight_packing import WeightSyncError
 from configs.model_config import SyncCheckConfig
-from envpool.policy import Completion, FloatArray, GenerateRequest, IntArray
+from envpool.policy import Completion, FloatArray, GenerateRequest, IntArray, PolicyError
 from trainers.train_sample import TrainSample
 
 logger = logging.getLogger(__name__)
@@ -71,16 +71,39 @@ def require_small_gap(gap: LogprobGap, config: SyncCheckConfig, what: str) -> No
         logger.warning("%s; engine.sync_check.warn_gap is %g", text, config.warn_gap)
 
 
+async def sync_metrics(
+    pool: EnginePool,
+    token_logprobs: TokenLogprobs,
+    prompts: Sequence[IntArray],
+    version: int,
+    config: SyncCheckConfig,
+    temperature: float,
+) -> dict[str, float]:
+    """The metrics of `check_sync`. An engine that breaks during the check costs the check, not the run: a warning, and 0
+    `sync/gap_tokens`. Raises LogprobGapError and WeightSyncError."""
+    try:
+        return (await check_sync(pool, token_logprobs, prompts, version, config, temperature)).metrics()
+    except PolicyError as error:
+        logger.warning("version %d: log-probs of engine and learner were not compared: %s", version, error)
+        return {"sync/gap_tokens": 0.0}
+
+
 async def check_sync(
-    pool: EnginePool, token_logprobs: TokenLogprobs, prompts: Sequence[IntArray], version: int, config: SyncCheckConfig
+    pool: EnginePool,
+    token_logprobs: TokenLogprobs,
+    prompts: Sequence[IntArray],
+    version: int,
+    config: SyncCheckConfig,
+    temperature: float = 1.0,
 ) -> LogprobGap:
     """Let every engine go on from the beginnings of `prompts`, let the learner score what they sampled, compare.
 
-    Raises LogprobGapError; WeightSyncError when an engine samples from another version than `version`.
+    `temperature` is that of the log-probs which `token_logprobs` gives. Raises LogprobGapError; WeightSyncError when an engine
+    samples from another version than `version`; PolicyError when an engine broke meanwhile.
     """
     longest = min(config.prompt_tokens, pool.max_model_len - config.num_tokens)
     requests = [
-        GenerateRequest(f"sync-check-{index}", (), prompt[:longest], config.num_tokens, 1.0, seed=index)
+        GenerateRequest(f"sync-check-{index}", (), prompt[:longest], config.num_tokens, temperature, seed=index)
         for index, prompt in enumerate(prompts[: config.num_prompts])
     ]
     answers = await pool.ask_each(requests)

@@ -110,14 +110,16 @@ class RolloutWorker:
         resume: bool = False,
         max_turns: int = 0,
         real: bool = False,
+        beside_training: bool = False,
     ) -> Group:
         """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
 
         `resume`: go on where the journals of this run show that a dead process stood. `max_turns` replaces the limit of
         `rollout.episode`, unless 0. `real`: commands are executed and hidden tests decide, also in a run that trains with a world
-        model; its audits neither see nor count such a group. While the group waits for its turn, its sandboxes are started ahead.
-        Raises PolicyError for a policy that is not there, and SandboxUnavailableError when the world model is not there, or when
-        this node's engine is away and took the whole group with it.
+        model; its audits neither see nor count such a group. `beside_training`: an evaluation that lets training groups go first.
+        While the group waits for its turn, its sandboxes are started ahead. Raises PolicyError for a policy that is not there,
+        and SandboxUnavailableError when the world model is not there, or when this node's engine is away and took the whole group
+        with it.
         """
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
@@ -136,7 +138,7 @@ class RolloutWorker:
             raise SandboxUnavailableError("the rollout worker has no world model: train one, or set world_model.endpoint")
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
         asked = time.monotonic()
-        async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size):
+        async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size, beside_training):
             waited = time.monotonic() - asked
             group = await play_group(
                 task,

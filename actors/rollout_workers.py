@@ -110,10 +110,11 @@ class RolloutWorkers:
         resume: bool = False,
         max_turns: int = 0,
         real: bool = False,
+        beside_training: bool = False,
     ) -> Group:
         """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
         workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns. `real`: no world
-        model takes part.
+        model takes part. `beside_training`: training groups go first.
 
         A group whose worker died, alone or with its node, goes on from the journalled turns on a worker that is up; one whose
         node lost its sandbox engine is played on another. Cancelling this ends its episodes and sandboxes. Raises
@@ -121,7 +122,8 @@ class RolloutWorkers:
         """
 
         def begin(handle: Any, again: bool) -> Any:
-            return handle.play_group.remote(task, policy, group_size, temperature, seed, resume or again, max_turns, real)
+            rest = (seed, resume or again, max_turns, real, beside_training)
+            return handle.play_group.remote(task, policy, group_size, temperature, *rest)
 
         try:
             group: Group = await self._outlived(task.problem, group_size, begin)

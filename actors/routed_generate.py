@@ -22,8 +22,9 @@ class RoutedGenerate:
     """envpool.policy.Generate over engine actors. Sessions stay on their engine; every request has a deadline.
 
     A request whose engine died, hung or restarts goes to another one, or waits for the same one to come back; with the same
-    seed, so that the same weights give the same sample. Raises EngineUnavailableError when the deadline is over, PolicyError
-    when the engine refuses the prompt. Use it in the event loop that made it.
+    seed, so that the same weights give the same sample; the request's `on_retry` hears what that costs. Raises
+    EngineUnavailableError when the deadline is over, PolicyError when the engine refuses the prompt. Use it in the event loop
+    that made it.
     """
 
     def __init__(self, handles: list[Any], request_timeout_s: float) -> None:
@@ -37,7 +38,8 @@ class RoutedGenerate:
         """Requests that were sent again."""
 
     async def __call__(self, request: GenerateRequest) -> Completion:
-        deadline = time.monotonic() + self._timeout_s
+        began = time.monotonic()
+        deadline = began + self._timeout_s
         wait_s = FIRST_WAIT_S
         while True:
             index = self._router.begin(request.session_id, time.monotonic())
@@ -49,8 +51,12 @@ class RoutedGenerate:
                         f"{error}; no engine took its place within {self._timeout_s:g} s (engine.request_timeout_s)"
                     ) from error
             self.retries += 1
-            if self._router.num_up(time.monotonic()) == 0:
-                await asyncio.sleep(wait_s)
+            now = time.monotonic()
+            pause_s = 0.0 if self._router.num_up(now) else wait_s
+            request.on_retry(now + pause_s - began)
+            began = now + pause_s
+            if pause_s:
+                await asyncio.sleep(pause_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     async def _try(self, index: int, request: GenerateRequest, deadline: float) -> Completion:

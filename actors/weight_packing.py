@@ -24,6 +24,10 @@ class WeightSyncError(RuntimeError):
     """Weights did not arrive whole, or do not fit the model; the engine keeps the weights it has."""
 
 
+class WeightsGoneError(RuntimeError):
+    """The learner does not hold the asked version of its weights any more."""
+
+
 @dataclass(frozen=True)
 class WeightBucket:
     """Some of a model's parameters. `data` (bytes,) is a complete safetensors file, `checksum` its 64-bit xxh3.

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from actors.engine_pool import EnginePool, RoutedGenerate
 from actors.learner_group import LearnerGroup
-from actors.logprob_gap import check_sync
+from actors.logprob_gap import sync_metrics
 from actors.rollout_workers import RolloutWorkers
 from cluster.calibration_file import read_calibration, scorer_name
 from cluster.fleet_figures import FleetCounters
@@ -86,17 +86,20 @@ class Fleet:
         resume: bool = False,
         max_turns: int = 0,
         real: bool = False,
+        beside_training: bool = False,
     ) -> Group:
         """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name. `resume`: an earlier
         process began the group. `max_turns` in place of rollout.episode.max_turns, unless 0. `real`: commands are executed and
-        hidden tests decide, also where the run trains with a world model (every evaluation)."""
+        hidden tests decide, also where the run trains with a world model (every evaluation). `beside_training`: training groups
+        go first."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
         if uses_world_model(self._config) and not real:
             await self._once("world model connected", self._connect_world_model)
         if policy == "engine":
             await self._once("connected", self._connect_workers)
             await self._awake_engines()
-        group: Group = await workers.play_group(task, policy, group_size, temperature, seed, resume, max_turns, real)
+        rest = (seed, resume, max_turns, real, beside_training)
+        group: Group = await workers.play_group(task, policy, group_size, temperature, *rest)
         return group
 
     async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
@@ -143,10 +146,12 @@ class Fleet:
         """The engines as a policy for this process."""
         return (await self._awake_engines()).policy()
 
-    async def learner(self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int) -> LearnerGroup:
-        """The learner, ready to train `model` from optimizer step 0."""
+    async def learner(
+        self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int, temperature: float = 1.0
+    ) -> LearnerGroup:
+        """The learner, ready to train `model` from optimizer step 0 on samples of this temperature."""
         group: LearnerGroup = await self._once("learner", self._start_learner)
-        await group.reset(str(model), optimizer, num_steps)
+        await group.reset(str(model), optimizer, num_steps, temperature)
         return group
 
     async def drop_learner(self) -> None:
@@ -186,8 +191,7 @@ class Fleet:
         if not config.num_prompts:
             return seconds, {}
         prompts = [sample.token_ids for sample in recent[: config.num_prompts]] or [self._greeting()]
-        gap = await check_sync(engines, learner.token_logprobs, prompts, version, config)
-        return seconds, gap.metrics()
+        return seconds, await sync_metrics(engines, learner.token_logprobs, prompts, version, config, learner.temperature)
 
     def _greeting(self) -> IntArray:
         return self.chat.prompt_ids((Message("user", "Say hello."),))

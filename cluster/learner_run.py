@@ -46,9 +46,11 @@ class TrainingRun:
         learner: LearnerConfig,
         num_steps: int,
         updates_per_step: int = 1,
+        temperature: float = 1.0,
     ) -> "TrainingRun":
-        """The learner with the stage's newest checkpoint, or with `model` when there is none."""
-        group = await context.fleet.learner(model, optimizer, learner, num_steps * updates_per_step)
+        """The learner with the stage's newest checkpoint, or with `model` when there is none. `temperature` is what the samples
+        are drawn at."""
+        group = await context.fleet.learner(model, optimizer, learner, num_steps * updates_per_step, temperature)
         found = latest_checkpoint(context.folder.checkpoints(stage))
         if found is None:
             return cls(context, stage, group, 0, num_steps)

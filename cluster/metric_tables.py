@@ -74,7 +74,7 @@ SYNC = """
 sync/gap_mean | nats | - | Engine against learner after the weights were handed over, mean over freshly sampled tokens.
 sync/gap_max | nats | - | The largest difference.
 sync/gap_kl | nats | - | k3 estimate of KL(engine, learner).
-sync/gap_tokens | tokens | | Tokens compared.
+sync/gap_tokens | tokens | | Tokens compared; 0: an engine broke during the check, and nothing was.
 """
 
 SECONDS = """

@@ -18,7 +18,7 @@ class GRPOConfig:
     group_size: int = 8
     """Episodes per task."""
     temperature: float = 1.0
-    """Sampling temperature of the rollouts."""
+    """Sampling temperature of the rollouts, at least 0.01; the learner divides its logits by the same."""
     updates_per_batch: int = 1
     """Optimizer steps on the groups of one step, in consecutive equal parts (SWE-Master: 4 of 8 tasks each)."""
     advantage: str = "leave_one_out"

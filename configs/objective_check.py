@@ -21,6 +21,8 @@ ALPHA_ROWS = {
 }  # fmt: skip
 """Rows of the table swe_master whose factor is alpha; a test holds them equal."""
 TABLES = ("swe_master", "deepswe", "swe_world", "outcome")
+LOWEST_TEMPERATURE = 0.01
+"""The engine samples nothing colder."""
 LARGEST_SEQUENCE_CLIP = 0.05
 """A ratio averaged over a trajectory stays within a few per mille of 1; a wider clip would never act."""
 
@@ -49,6 +51,10 @@ def _grpo_problems(grpo: GRPOConfig) -> list[str]:
     low, high = grpo.importance_band
     relative = grpo.ratio_to == "learner"
     checks = [
+        (
+            not grpo.temperature >= LOWEST_TEMPERATURE,
+            f"grpo.temperature={grpo.temperature:g} must be at least {LOWEST_TEMPERATURE:g}: greedy episodes are all equal",
+        ),
         (not 0 <= grpo.clip_low < 1 or grpo.clip_high < 0, "grpo.clip_low must be in [0, 1) and grpo.clip_high not negative"),
         (grpo.max_response_tokens < 1, "grpo.max_response_tokens must be at least 1: token sums are divided by it"),
         (

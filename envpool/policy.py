@@ -1,7 +1,7 @@
 """The seam between episode and model: one call, messages and token ids in, token ids out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,11 +25,17 @@ class Message:
     tool_call_id: str = ""
 
 
+def nobody_asked(seconds: float) -> None:
+    """The caller does not want to know what an engine's failure cost."""
+
+
 @dataclass(frozen=True)
 class GenerateRequest:
     """What a policy is shown. `messages` and `prompt_ids` say the same; engines read the ids, scripted policies and
     endpoints the messages. `session_id` is constant over an episode (engine affinity); `max_tokens` bounds the completion;
-    `tools` are the definitions (OpenAI's shape) of native calls, empty when the system message documents the tools."""
+    `tools` are the definitions (OpenAI's shape) of native calls, empty when the system message documents the tools.
+    A policy whose engine failed and that tries the request again first calls `on_retry` with the seconds that this costs: those
+    of the failed try and of the wait before the next."""
 
     session_id: str
     messages: tuple[Message, ...]
@@ -38,6 +44,7 @@ class GenerateRequest:
     temperature: float
     seed: int
     tools: tuple[Mapping[str, Any], ...] = ()
+    on_retry: Callable[[float], None] = field(default=nobody_asked, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,10 @@ class DeepSpeedLearner:
         self._reference: ReferenceLM | None = None
         self.reset(model_path, optimizer, num_steps)
 
-    def reset(self, model_path: Path, optimizer: OptimizerConfig, num_steps: int) -> None:
+    def reset(self, model_path: Path, optimizer: OptimizerConfig, num_steps: int, temperature: float = 1.0) -> None:
         """Start again from the model in `model_path`: fresh optimizer, schedule, step count and random state.
 
+        All log-probs from then on are of softmax(logits / temperature): the distribution that the samples are drawn from.
         Cheaper than a new process, which pays for imports and the process group again.
         """
         self.close()
@@ -79,6 +80,7 @@ class DeepSpeedLearner:
         self.steps_done = self.steps_skipped = 0
         zero3 = engine_settings(self.weights_dtype, optimizer, self._config) if self._config.zero_stage == 3 else None
         self._module = load_pretrained_lm(model_path, self.weights_dtype, zero3)
+        self._module.logprobs.temperature = temperature
         if self._sequence.size > 1:
             self._module.lm.set_attn_implementation(use_ulysses(self._module.lm.config, self._sequence))
         if self._config.lora_rank:
@@ -185,7 +187,8 @@ class DeepSpeedLearner:
     def reference_logprobs(self, samples: list[TrainSample]) -> list[npt.NDArray[np.float32]]:
         """As `token_logprobs`, under the weights the training began with (loaded whole when first asked); not a collective."""
         if self._reference is None:
-            self._reference = ReferenceLM(self._model_path, self.weights_dtype, self._device)
+            temperature = self._module.logprobs.temperature
+            self._reference = ReferenceLM(self._model_path, self.weights_dtype, self._device, temperature)
         return self._reference.token_logprobs(samples, self._config.tokens_per_micro_batch)
 
     def facts(self) -> LearnerFacts:

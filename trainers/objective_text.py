@@ -61,6 +61,10 @@ def objective_text(config: RunConfig) -> str:
 def objective_notes(grpo: GRPOConfig) -> list[str]:
     """What a reader of the settings might not expect."""
     notes = []
+    if grpo.temperature != 1:
+        notes.append(
+            f"all log-probs, the learner's too, are of softmax(logits / {grpo.temperature:g}), which the engine samples from"
+        )
     if grpo.ratio_to == "learner" and grpo.updates_per_batch == 1:
         notes.append("one optimizer step per batch: the ratio is 1 when it is taken, so the clip does not act")
     if grpo.ratio_to == "rollout" and grpo.max_staleness == 0 and grpo.updates_per_batch == 1:

@@ -16,8 +16,9 @@ from trainers.train_sample import TrainSample
 class ReferenceLM:
     """The model in a Hugging Face folder, whole on one device, never trained. Not a collective: each rank has its own."""
 
-    def __init__(self, folder: Path, dtype: str, device: torch.device) -> None:
+    def __init__(self, folder: Path, dtype: str, device: torch.device, temperature: float = 1.0) -> None:
         self._model = load_pretrained_lm(folder, dtype).to(device).eval().requires_grad_(False)
+        self._model.logprobs.temperature = temperature
         self._device = device
 
     @torch.no_grad()

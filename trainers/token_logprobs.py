@@ -31,59 +31,68 @@ class TokenLogprobs(nn.Module):
         assert isinstance(weight, nn.Parameter)
         self.weight = weight
         self.vocab_size = vocab_size
+        self.temperature = 1.0
+        """Logits are divided by it: that of the sampling, where log-probs are compared with a sampler's."""
 
     def forward(self, hidden_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
-        return token_logprobs(hidden_NH, targets_N, self.weight)
+        return token_logprobs(hidden_NH, targets_N, self.weight, temperature=self.temperature)
 
 
 def token_logprobs(
-    hidden_NH: torch.Tensor, targets_N: torch.Tensor, weight_VH: torch.Tensor, logits_per_chunk: int = LOGITS_PER_CHUNK
+    hidden_NH: torch.Tensor,
+    targets_N: torch.Tensor,
+    weight_VH: torch.Tensor,
+    logits_per_chunk: int = LOGITS_PER_CHUNK,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
-    """log softmax(hidden weight^T)[target] of each row, float32 (N,), natural log; differentiable in hidden and weight.
+    """log softmax(hidden weight^T / temperature)[target] of each row, float32 (N,), natural log; differentiable in hidden and
+    weight.
 
     Extra memory: about `4 * logits_per_chunk` bytes (three times that when all rows fit into one chunk, which is faster), and
     with half-precision weights one float32 block of the weight's gradient.
     """
     if targets_N.numel() * weight_VH.shape[0] <= logits_per_chunk:
-        return -functional.cross_entropy(functional.linear(hidden_NH, weight_VH).float(), targets_N, reduction="none")
+        return -functional.cross_entropy(_logits(hidden_NH, weight_VH, temperature), targets_N, reduction="none")
     rows = max(1, logits_per_chunk // weight_VH.shape[0])
-    return _ChunkedLogprobs.apply(hidden_NH, weight_VH, targets_N, rows)
+    return _ChunkedLogprobs.apply(hidden_NH, weight_VH, targets_N, rows, temperature)
 
 
 class _ChunkedLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, rows: int) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, rows: int, temperature: float
+    ) -> torch.Tensor:
         log_sums = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         chosen = torch.empty_like(log_sums)
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
-            logits = functional.linear(hidden[part], weight).float()
+            logits = _logits(hidden[part], weight, temperature)
             chosen[part] = logits.gather(1, targets[part, None])[:, 0]
             log_sums[part] = _log_sum_exp(logits)
         ctx.save_for_backward(hidden, targets, log_sums)
         ctx.weight = weight  # the parameter itself: ZeRO-3 has gathered it again when backward runs
-        ctx.rows = rows
+        ctx.rows, ctx.temperature = rows, temperature
         return chosen - log_sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
         hidden, targets, log_sums = ctx.saved_tensors
-        weight, rows = ctx.weight, ctx.rows
+        weight, rows, temperature = ctx.weight, ctx.rows, ctx.temperature
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         whole_precision = weight.dtype == torch.float32
         hidden_gradient = torch.empty_like(hidden) if wants_hidden else None
         weight_gradient = torch.zeros_like(weight) if wants_weight else None
         for start in range(0, len(targets), rows) if wants_hidden or whole_precision else ():
             part = slice(start, start + rows)
-            of_logits = _logit_gradient(hidden[part], weight, targets[part], log_sums[part], gradient[part], 0)
+            of_logits = _logit_gradient(hidden[part], weight, targets[part], log_sums[part], gradient[part], 0, temperature)
             if hidden_gradient is not None:
                 hidden_gradient[part] = of_logits @ weight
             if weight_gradient is not None and whole_precision:
                 weight_gradient.addmm_(of_logits.t(), hidden[part])
         if weight_gradient is not None and not whole_precision:
-            _half_precision_weight_gradient(weight_gradient, hidden, weight, targets, log_sums, gradient, rows)
-        return hidden_gradient, weight_gradient, None, None
+            _half_precision_weight_gradient(weight_gradient, hidden, weight, targets, log_sums, gradient, rows, temperature)
+        return hidden_gradient, weight_gradient, None, None, None
 
 
 def _half_precision_weight_gradient(
@@ -94,6 +103,7 @@ def _half_precision_weight_gradient(
     log_sums: torch.Tensor,
     gradient: torch.Tensor,
     rows: int,
+    temperature: float,
 ) -> None:
     """Sum over all rows in float32, a block of words at a time: adding hundreds of chunks in bfloat16 would lose digits."""
     tall = max(1, rows * weight.shape[0] // VOCABULARY_BLOCK)
@@ -102,9 +112,14 @@ def _half_precision_weight_gradient(
         total = torch.zeros(block.shape, dtype=torch.float32, device=block.device)
         for start in range(0, len(targets), tall):
             part = slice(start, start + tall)
-            of_logits = _logit_gradient(hidden[part], block, targets[part], log_sums[part], gradient[part], word)
+            of_logits = _logit_gradient(hidden[part], block, targets[part], log_sums[part], gradient[part], word, temperature)
             total += of_logits.t() @ hidden[part]
         out[word : word + VOCABULARY_BLOCK] = total
+
+
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, temperature: float) -> torch.Tensor:
+    logits = functional.linear(hidden, weight).float()
+    return logits if temperature == 1 else logits.div_(temperature)
 
 
 def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
@@ -120,9 +135,11 @@ def _logit_gradient(
     log_sums: torch.Tensor,
     gradient: torch.Tensor,
     first_word: int,
+    temperature: float,
 ) -> torch.Tensor:
-    """gradient * (one_hot(target) - softmax) for the words from `first_word` on that `weight` holds, in its dtype."""
-    logits = functional.linear(hidden, weight).float()
+    """gradient * (one_hot(target) - softmax) / temperature for the words from `first_word` on in `weight`."""
+    logits = _logits(hidden, weight, temperature)
+    gradient = gradient if temperature == 1 else gradient / temperature
     of_logits = logits.sub_(log_sums[:, None]).exp_().mul_(-gradient[:, None])
     column = targets - first_word
     inside = (column >= 0) & (column < weight.shape[0])

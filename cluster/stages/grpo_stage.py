@@ -73,6 +73,7 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
                 config.learner,
                 config.num_steps,
                 config.updates_per_batch,
+                config.temperature,
             )
             await run.serve_weights()
             steps = await _train(context, run)
@@ -147,7 +148,8 @@ def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
 
     async def play(task_id: str) -> Group:
         task_dice = task_seed(seed, EVALUATION, task_id)
-        return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice, real=True)
+        task, count = tasks[task_id], config.eval_samples
+        return await context.fleet.play(task, "engine", count, config.temperature, task_dice, real=True, beside_training=True)
 
     def on_score(step: int, metrics: Mapping[str, float]) -> None:
         context.sinks.log(EVALUATION, step, metrics)

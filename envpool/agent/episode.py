@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from envpool.agent.shown_context import ShownContext
 from envpool.agent.stop_rules import stop_after, stop_in_completion, used_up
 from envpool.chat.chat_format import ChatFormat, EncodeError
 from envpool.git_scrub import extract_patch
-from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, check_completion
+from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError, check_completion
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
@@ -114,6 +115,7 @@ class _Player:
     acted: list[Turn] = field(default_factory=list)  # the turns without the summaries
     recorded: tuple[Turn, ...] = ()
     tokens: int = 0  # of the episode, each counted once
+    lost_s: float = 0.0  # seconds of tries that an engine failed, and of waiting for one: not the episode's
     view: View = field(default_factory=View)
     next_rewrite: int = 0
     context: ContextPolicy = field(init=False)
@@ -272,8 +274,13 @@ class _Player:
     async def complete(
         self, messages: tuple[Message, ...], prompt: IntArray, max_tokens: int, timeout_s: float
     ) -> Completion | None:
-        """One completion; None when it did not come in `timeout_s` or the episode's time. Raises PolicyError."""
-        index = len(self.turns)
+        """One completion; None when it did not come in `timeout_s` or the episode's time.
+
+        What an engine's failure costs extends both. Raises PolicyError, also when they end before a later try does: then
+        nobody knows whether the model or the engine was too slow.
+        """
+        index, lost_s = len(self.turns), self.lost_s
+        deadline = asyncio.timeout(min(timeout_s, self.time_left_s()))
         request = GenerateRequest(
             session_id=session_id(self.problem.instance_id, self.sample_index, self.seed),
             messages=messages,
@@ -282,16 +289,27 @@ class _Player:
             temperature=self.temperature,
             seed=turn_seed(self.seed, self.problem.instance_id, self.sample_index, index),
             tools=self.template_tools,
+            on_retry=functools.partial(self.lost, deadline),
         )
         try:
-            async with asyncio.timeout(min(timeout_s, self.time_left_s())) as deadline:
+            async with deadline:
                 completion = await self.generate(request)
-        except TimeoutError:
-            if deadline.expired():
-                return None
-            raise
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            if self.lost_s > lost_s:
+                raise PolicyError(
+                    f"an engine failed turn {index} of {request.session_id}, and another try came too late"
+                ) from error
+            return None
         check_completion(completion, f"turn {index} of {request.session_id}")
         return completion
+
+    def lost(self, deadline: asyncio.Timeout, seconds: float) -> None:
+        """An engine's failure costs the request with this deadline so many seconds."""
+        self.lost_s += seconds
+        if not deadline.expired() and (ends := deadline.when()) is not None:
+            deadline.reschedule(ends + seconds)
 
     async def act(self, text: str, index: int) -> tuple[str, Observation, StopReason | None]:
         """The canonical action in a completion ("" when none was made), what came of it, and what in the completion ends the
@@ -320,4 +338,4 @@ class _Player:
         return Observation(f"{observation.text}\n{budget_line(min(index + 1, self.config.max_turns), self.config.max_turns)}")
 
     def time_left_s(self) -> float:
-        return self.config.episode_timeout_s - (self.clock() - self.started)
+        return self.config.episode_timeout_s - (self.clock() - self.started - self.lost_s)

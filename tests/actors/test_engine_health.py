@@ -39,7 +39,7 @@ def test_a_death_is_noticed_in_every_state(state: Health) -> None:
     assert EngineHealth(state=state).on(Event.DIED) is Health.DEAD
 
 
-@pytest.mark.parametrize("state", [Health.DEAD, Health.RESTARTING, Health.STALE])
+@pytest.mark.parametrize("state", [Health.DEAD, Health.RESTARTING, Health.STALE, Health.BEHIND])
 def test_pings_say_nothing_about_an_engine_that_does_not_serve(state: Health) -> None:
     for event in (Event.ANSWERED, Event.MISSED):
         assert EngineHealth(patience=1, state=state).on(event) is state
@@ -49,6 +49,14 @@ def test_pings_say_nothing_about_an_engine_that_does_not_serve(state: Health) ->
 def test_steps_of_a_restart_out_of_turn_change_nothing(event: Event) -> None:
     assert EngineHealth(state=Health.DEAD).on(event) is Health.DEAD
     assert EngineHealth(state=Health.HEALTHY).on(event) is Health.HEALTHY
+
+
+def test_an_engine_that_came_back_too_late_for_the_newest_weights_takes_the_next() -> None:
+    health = EngineHealth(state=Health.STALE)
+    assert not health.takes_weights  # its restart is about to load them
+    assert health.on(Event.GONE) is Health.BEHIND
+    assert (health.serves, health.takes_weights) == (False, True)
+    assert health.on(Event.LOADED) is Health.HEALTHY
 
 
 def test_a_restart_that_fails_is_tried_again() -> None:

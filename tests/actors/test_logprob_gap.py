@@ -1,12 +1,16 @@
 """The gap between engine and learner: literal values, and when it warns or stops."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
-from actors.logprob_gap import LogprobGap, LogprobGapError, measure_gap, require_small_gap
+from actors.logprob_gap import LogprobGap, LogprobGapError, measure_gap, require_small_gap, sync_metrics
 from configs.model_config import SyncCheckConfig
+from envpool.policy import Completion, GenerateRequest, PolicyError
+from trainers.train_sample import TrainSample
 
 
 def _row(*values: float) -> np.ndarray:
@@ -47,3 +51,44 @@ def test_thresholds_of_0_are_off(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         require_small_gap(LogprobGap(9.0, 9.0, 9.0, 1), SyncCheckConfig(warn_gap=0, stop_gap=0), "version 3")
     assert caplog.messages == []
+
+
+class ScriptedEngines:
+    """An engine pool whose only engine says log-prob -1 at temperature 1 and -2 at any other, or breaks."""
+
+    max_model_len = 64
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken = broken
+
+    async def ask_each(self, requests: Sequence[GenerateRequest]) -> dict[int, list[Completion]]:
+        if self.broken:
+            raise PolicyError("engine 0 died; its requests are lost; no engine took its place within 120 s")
+        return {0: [self._said(request) for request in requests]}
+
+    def _said(self, request: GenerateRequest) -> Completion:
+        value = np.float32(-1 if request.temperature == 1 else -2)
+        return Completion(np.zeros(3, np.int32), np.full(3, value), np.full(3, 7, np.int32), "stop")
+
+
+async def _scored(samples: Sequence[TrainSample]) -> list[np.ndarray]:
+    return [np.full(len(sample.token_ids), np.float32(-2)) for sample in samples]
+
+
+async def _checked(engines: ScriptedEngines, temperature: float) -> dict[str, float]:
+    pool: Any = engines
+    return await sync_metrics(pool, _scored, [np.zeros(4, np.int32)], 7, SyncCheckConfig(), temperature)
+
+
+async def test_the_check_samples_at_the_temperature_of_the_learners_log_probs() -> None:
+    assert await _checked(ScriptedEngines(), 0.7) == {
+        "sync/gap_mean": 0.0, "sync/gap_max": 0.0, "sync/gap_kl": 0.0, "sync/gap_tokens": 3
+    }  # fmt: skip
+    with pytest.raises(LogprobGapError, match="differ by 1 nats per token"):
+        await _checked(ScriptedEngines(), 1.0)
+
+
+async def test_an_engine_that_breaks_during_the_check_costs_the_check_only(caplog: pytest.LogCaptureFixture) -> None:
+    assert await _checked(ScriptedEngines(broken=True), 1.0) == {"sync/gap_tokens": 0.0}
+    (message,) = caplog.messages
+    assert message.startswith("version 7: log-probs of engine and learner were not compared: engine 0 died")

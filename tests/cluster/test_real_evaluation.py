@@ -44,7 +44,7 @@ class Fleet:
 
     async def play(
         self, task: Task, policy: str, count: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0,
-        real: bool = False,
+        real: bool = False, beside_training: bool = False,
     ) -> Group:  # fmt: skip
         grader = "swe-master-grader/2 x" if real else "swr/deployable"
         members = (replace(scored(task.instance_id, index, real), grader=grader) for index in range(count))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from configs.grpo_config import GRPOConfig
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
@@ -88,6 +89,27 @@ def test_the_first_policy_is_remembered(learner: DeepSpeedLearner) -> None:
     assert max(float(np.abs(one - two).max()) for one, two in zip(before, after, strict=True)) > 1e-3
     for one, two in zip(before, reference, strict=True):
         assert np.allclose(one, two, atol=1e-4)
+
+
+def test_log_probs_are_of_the_distribution_that_the_samples_are_drawn_from(
+    learner: DeepSpeedLearner, model: PretrainedLM, model_folder: Path
+) -> None:
+    """At temperature 0.7 the engine's log-probs are of softmax(logits / 0.7); the learner's ratio to them must be 1."""
+    learner.reset(model_folder, OPTIMIZER, 10, 0.7)
+    found, reference = learner.token_logprobs(SAMPLES), learner.reference_logprobs(SAMPLES)
+    sampled = []
+    for sample, ours, first in zip(SAMPLES, found, reference, strict=True):
+        ids = torch.from_numpy(sample.token_ids.astype(np.int64))[None]
+        with torch.no_grad():
+            row = torch.log_softmax(model.lm(ids).logits[0, :-1] / 0.7, -1).gather(1, ids[0, 1:, None])[:, 0].numpy()
+        assert np.allclose(ours[1:], row, atol=1e-5)
+        assert np.allclose(first[1:], row, atol=1e-4)
+        sampled.append(replace(sample, rollout_logprobs=np.append(np.float32(0), row) * sample.loss_mask))
+    metrics = learner.train_step(sampled, LossSpec("clip_higher"))
+    assert metrics["ratio"] == pytest.approx(1, abs=1e-4)
+    assert metrics["logprob_gap_max"] < 1e-4
+    learner.reset(model_folder, OPTIMIZER, 10)
+    assert max(float(np.abs(a - b).max()) for a, b in zip(found, learner.token_logprobs(SAMPLES), strict=True)) > 0.1
 
 
 async def test_the_penalty_pulls_back_to_the_first_policy(learner: DeepSpeedLearner) -> None:

@@ -48,6 +48,7 @@ def test_defaults_are_fine() -> None:
         (["grpo.loss=gspo", "grpo.aggregation=seq-mean-token-mean"], "would never act"),
         (["grpo.loss=gspo", "grpo.clip_low=3e-4", "grpo.clip_high=4e-4"], "use seq-mean-token-mean"),
         (["grpo.clip_low=1.5"], "clip_low must be in"),
+        (["grpo.temperature=0"], "grpo.temperature=0 must be at least 0.01"),
         (["grpo.importance_weight=band_pass"], "corrects the same difference twice"),
         (["grpo.ratio_to=learner", "grpo.importance_weight=band_pass", "grpo.importance_band=[1.1,2]"], "must hold 1"),
         (["grpo.importance_cap=0.5"], "below 1"),
@@ -95,9 +96,10 @@ def test_other_numbers_give_another_formula() -> None:
     overrides = ["grpo.loss=cispo", "grpo.aggregation=token-mean", "grpo.clip_high=4", "grpo.ratio_to=learner"]
     overrides += ["grpo.importance_weight=band_pass", "grpo.importance_band=[0.8,1.25]", "grpo.kl_coefficient=0.01"]
     overrides += ["grpo.advantage=group_mean_std", "verifier.reward=deepswe", "grpo.zero_spread_groups=replace"]
-    config = load_config(None, overrides)
+    config = load_config(None, [*overrides, "grpo.temperature=0.7"])
     text = objective_text(config)
     for part in (
+        "are of softmax(logits / 0.7), which the engine samples from",
         "L = 1/M sum_i sum_t l_it",
         "stop_gradient(clip(r_t, 0.8, 5))",
         "A_i w_t where 0.8 <= w_t <= 1.25, else 0",

@@ -6,16 +6,18 @@ import torch
 from trainers.token_logprobs import VOCABULARY_BLOCK, TokenLogprobs, token_logprobs
 
 
-def plain(hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return torch.log_softmax((hidden @ weight.t()).float(), -1)[torch.arange(len(targets)), targets]
+def plain(hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    return torch.log_softmax((hidden @ weight.t()).float() / temperature, -1)[torch.arange(len(targets)), targets]
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("chunk", [1, 11 * 7, 1 << 20])
-def test_float32_values_and_gradients(chunk: int) -> None:
+def test_float32_values_and_gradients(chunk: int, temperature: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(50, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
     targets, direction = torch.randint(0, 11, (50,)), torch.randn(50)
-    expected, found = plain(hidden, targets, weight), token_logprobs(hidden, targets, weight, chunk)
+    expected = plain(hidden, targets, weight, temperature)
+    found = token_logprobs(hidden, targets, weight, chunk, temperature)
     assert torch.allclose(found, expected, atol=1e-6)
     for ours, theirs in zip(
         torch.autograd.grad(found, (hidden, weight), direction),
@@ -25,7 +27,8 @@ def test_float32_values_and_gradients(chunk: int) -> None:
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_bfloat16_gradients_are_summed_in_float32() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_bfloat16_gradients_are_summed_in_float32(temperature: float) -> None:
     """Over two vocabulary blocks and many chunks, as close to the float32 gradient as the plain bfloat16 graph."""
     torch.manual_seed(0)
     vocabulary = VOCABULARY_BLOCK + 5
@@ -33,9 +36,10 @@ def test_bfloat16_gradients_are_summed_in_float32() -> None:
     weight = torch.randn(vocabulary, 4).bfloat16().requires_grad_()
     targets, direction = torch.randint(0, vocabulary, (64,)), torch.ones(64)
     targets[:2] = torch.tensor([VOCABULARY_BLOCK - 1, VOCABULARY_BLOCK])
-    exact = torch.autograd.grad(plain(hidden.float(), targets, weight.float()), (hidden, weight), direction)
-    usual = torch.autograd.grad(plain(hidden, targets, weight), (hidden, weight), direction)
-    found = torch.autograd.grad(token_logprobs(hidden, targets, weight, vocabulary * 2), (hidden, weight), direction)
+    exact = torch.autograd.grad(plain(hidden.float(), targets, weight.float(), temperature), (hidden, weight), direction)
+    usual = torch.autograd.grad(plain(hidden, targets, weight, temperature), (hidden, weight), direction)
+    ours = token_logprobs(hidden, targets, weight, vocabulary * 2, temperature)
+    found = torch.autograd.grad(ours, (hidden, weight), direction)
     for ours, theirs, true in zip(found, usual, exact, strict=True):
         assert ours.dtype == torch.bfloat16
         error, usual_error = (float((value.float() - true.float()).abs().max()) for value in (ours, theirs))

@@ -182,6 +182,45 @@ async def test_deadline_while_the_model_thinks() -> None:
     assert trajectory.patch.diff == DIFF
 
 
+async def test_waiting_for_an_engine_that_is_away_is_not_the_episodes_time() -> None:
+    """The engine is away for longer than the whole episode may take, and then answers."""
+    lines = LinePolicy(CHAT, [VIEW, SUBMIT])
+
+    async def returning(request: GenerateRequest) -> Completion:
+        for _ in range(3 if not lines.requests else 0):
+            request.on_retry(0.1)
+            await asyncio.sleep(0.1)
+        return await lines(request)
+
+    trajectory = await play(returning, replace(CONFIG, episode_timeout_s=0.2, tool_timeout_s=0.1))
+    assert trajectory.stop_reason is StopReason.SUBMITTED
+    assert trajectory.turns[0].generate_s > 0.2
+
+
+async def test_later_turns_keep_the_time_that_an_outage_took() -> None:
+    clock, lines = StepClock(0.0), LinePolicy(CHAT, [VIEW, VIEW, VIEW])
+
+    async def slow(request: GenerateRequest) -> Completion:
+        if not lines.requests:
+            request.on_retry(70.0)
+            clock.now += 70.0
+        clock.now += 40.0
+        return await lines(request)
+
+    trajectory = await play(slow, replace(CONFIG, episode_timeout_s=100.0), clock=clock)
+    assert (trajectory.stop_reason, len(trajectory.turns)) == (StopReason.DEADLINE, 3)  # 190 s, 120 of them its own
+
+
+async def test_time_that_ends_while_a_request_is_tried_again_is_nobodys_stop_reason() -> None:
+    async def away(request: GenerateRequest) -> Completion:
+        request.on_retry(0.01)
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    with pytest.raises(PolicyError, match="an engine failed turn 0 of demo-1/2/11, and another try came too late"):
+        await play(away, replace(CONFIG, episode_timeout_s=0.05, tool_timeout_s=0.01))
+
+
 async def test_no_command_may_outlast_the_episode() -> None:
     timeouts: list[float] = []
 

@@ -1,0 +1,70 @@
+"""Requests whose engine fails, over scripted engines: where they go, and what the caller hears of it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.engine_failure import EngineUnavailableError, Failure
+from actors.engine_mailbox import Answer, EngineRequest
+from actors.routed_generate import RoutedGenerate
+from envpool.policy import Completion, GenerateRequest
+
+AWAY = Failure("vLLM engine cannot be used: not started", may_retry=True)
+REQUEST = GenerateRequest("a", (), np.zeros(2, np.int32), 8, 1.0, seed=0)
+DONE = Completion(np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.int32), "stop")
+
+
+class Remote:
+    """A method of an actor."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.remote = method
+
+
+class ScriptedEngine:
+    """Refuses its first `refusals` requests, each after `seconds`."""
+
+    def __init__(self, refusals: int, seconds: float = 0.0) -> None:
+        self.refusals, self.seconds, self.asked = refusals, seconds, 0
+        self.exchange = Remote(self._exchange)
+        self.abort = Remote(lambda request_id: None)
+
+    async def _exchange(self, caller: str, requests: list[EngineRequest]) -> list[Answer]:
+        self.asked += 1
+        away = self.asked <= self.refusals
+        await asyncio.sleep(self.seconds if away else 0)
+        return [(request.request_id, AWAY if away else DONE) for request in requests]
+
+
+async def test_the_caller_hears_every_second_that_a_failed_engine_costs() -> None:
+    costs: list[float] = []
+    began = time.monotonic()
+    policy = RoutedGenerate([ScriptedEngine(refusals=2, seconds=0.05)], request_timeout_s=10.0)
+    assert await policy(replace(REQUEST, on_retry=costs.append)) is DONE
+    assert policy.retries == len(costs) == 2
+    assert costs[0] > 0.14  # the failed try and the wait before the next
+    assert 0.39 < sum(costs) <= time.monotonic() - began
+
+
+async def test_another_engine_takes_over_at_once() -> None:
+    costs: list[float] = []
+    policy = RoutedGenerate([ScriptedEngine(refusals=9), ScriptedEngine(refusals=0)], request_timeout_s=10.0)
+    assert await policy(replace(REQUEST, on_retry=costs.append)) is DONE
+    assert (policy.retries, len(costs)) == (1, 1)
+
+
+async def test_an_engine_that_works_costs_nothing() -> None:
+    costs: list[float] = []
+    assert await RoutedGenerate([ScriptedEngine(refusals=0)], 10.0)(replace(REQUEST, on_retry=costs.append)) is DONE
+    assert costs == []
+
+
+async def test_the_requests_own_deadline_ends_the_waiting() -> None:
+    policy = RoutedGenerate([ScriptedEngine(refusals=99)], request_timeout_s=0.5)
+    with pytest.raises(EngineUnavailableError, match=r"not started; no engine took its place within 0.5 s"):
+        await policy(REQUEST)
