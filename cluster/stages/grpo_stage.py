@@ -57,6 +57,12 @@ def group_seed(seed: int, key: GroupKey) -> int:
     return task_seed(seed, "grpo", str(key.step), str(key.index), key.task_id)
 
 
+def evaluation_seed(seed: int, step: int, task_id: str) -> int:
+    """The seed of a held-out task's episodes in the evaluation after `step`. It names the step: a group whose worker died goes on
+    from what the journals hold under its seed, and must not find the episodes of an older policy there."""
+    return task_seed(seed, EVALUATION, str(step), task_id)
+
+
 async def train_policy(context: StageContext) -> dict[str, Any]:
     """Train, then export hf/grpo. A learner that dies is started again from the last checkpoint."""
     config = context.config.grpo
@@ -143,8 +149,8 @@ def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
     config, seed = context.config.grpo, context.config.seed
     tasks = {task.instance_id: task for task in tasks_of(context, "heldout")[: config.eval_tasks]} if config.eval_every else {}
 
-    async def play(task_id: str) -> Group:
-        task_dice = task_seed(seed, EVALUATION, task_id)
+    async def play(step: int, task_id: str) -> Group:
+        task_dice = evaluation_seed(seed, step, task_id)
         return await context.fleet.play(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice)
 
     def on_score(step: int, metrics: Mapping[str, float]) -> None:
