@@ -43,6 +43,8 @@ class LoopEvaluation:
         self._config, self._task_ids, self._play = config, task_ids, play
         self._checkpoints, self._on_score = checkpoints, on_score
         self.scores = dict(known)
+        for step, resolved in known.items():
+            checkpoints.score(step, -resolved)  # a death may have kept it from the checkpoint
         self.skipped = 0
         self._running: asyncio.Task[None] | None = None
 

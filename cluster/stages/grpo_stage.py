@@ -158,8 +158,6 @@ def _evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
 
     rows = read_metrics(context.folder.root, EVALUATION)
     known = {row["step"]: row["eval/resolved"] for row in rows if row["step"] <= run.start_step}
-    for step, resolved in known.items():
-        run.score(step, -resolved)  # a death may have kept it from the checkpoint
     return LoopEvaluation(config, list(tasks), play, run, on_score, known)
 
 

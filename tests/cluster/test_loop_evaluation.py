@@ -138,6 +138,7 @@ def test_training_ends_when_it_stops_improving(patience: int, steps: int) -> Non
 def test_scores_of_an_earlier_process_count() -> None:
     trial = Trial(config_of(patience=1), always_right, known={2: 1.0, 4: 0.5}).run()
     assert (trial.steps, trial.checkpoints.expected) == (0, [])
+    assert trial.checkpoints.scores == {2: -1.0, 4: -0.5}
 
 
 def test_stalling_and_the_best_step() -> None:
