@@ -48,6 +48,7 @@ from trainers.rollout_metrics import rollout_metrics
 from trainers.step_plan import StepPlan
 from trainers.train_sample import TrainSample
 from verifier.reward import Group, Reward, ScoredTrajectory
+from verifier.rewards import REWARDS
 
 GENERATE_S, TOOL_S, TURNS = 1.0, 0.5, 20
 GROUPS, GROUP_SIZE, TURN_TOKENS = 4, 4, 200
@@ -149,7 +150,7 @@ def driver_steps(num_steps: int, folder: Path) -> dict[str, Any]:
     config = GRPOConfig(num_steps=num_steps, groups_per_step=GROUPS, group_size=GROUP_SIZE, max_staleness=2)
     world, sink = InstantWorld(), JSONLSink(folder / "metrics.jsonl")
     (folder / "logs").mkdir()
-    outcomes = OutcomeLog(folder / "logs" / "outcomes.jsonl", 0)
+    outcomes = OutcomeLog(folder / "logs" / "outcomes.jsonl", 0, REWARDS["swe_master"])
     plan = StepPlan(config, VerifierConfig(), [f"task-{index}" for index in range(500)], 0, outcomes.before)
     ledger = WindowLedger(folder / "window", 0, GROUPS)
 

@@ -94,7 +94,9 @@ def _reward_lines(verifier: VerifierConfig) -> list[tuple[str, str]]:
 def _rule_text(rule: RewardRule) -> str:
     if not rule.train:
         return "masked: in neither baseline nor loss"
-    return f"R = {rule.factor if rule.factor == 'alpha' else format(rule.factor, 'g')} x outcome" if rule.graded else "R = 0"
+    if not rule.graded:
+        return f"R = {rule.value:g}"
+    return f"R = {rule.factor if rule.factor == 'alpha' else format(rule.factor, 'g')} x outcome"
 
 
 def _alpha_text(verifier: VerifierConfig) -> str:

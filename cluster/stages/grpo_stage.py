@@ -27,6 +27,7 @@ from trainers.rollout_metrics import rollout_metrics
 from trainers.step_plan import StepPlan
 from trainers.step_seconds import StepSeconds, episode_metrics, ledger_row
 from verifier.reward import Group
+from verifier.rewards import reward_table
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
     tasks = tasks_of(context, "train")
     log = run.on_step("reward/mean")
     learner = LogprobRecorder(run, config.store_policy_logprobs)
-    outcomes = OutcomeLog(root / "logs" / "grpo_outcomes.jsonl", run.start_step)
+    outcomes = OutcomeLog(root / "logs" / "grpo_outcomes.jsonl", run.start_step, reward_table(context.config.verifier))
     plan = StepPlan(config, context.config.verifier, [task.instance_id for task in tasks], context.config.seed, outcomes.before)
     ledger = WindowLedger(root / "window", run.start_step, config.groups_per_step)
 

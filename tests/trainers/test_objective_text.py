@@ -110,6 +110,12 @@ def test_other_numbers_give_another_formula() -> None:
     assert any("the clip does not act" in note for note in objective_notes(config.grpo))
 
 
+def test_an_ending_that_costs_says_so() -> None:
+    text = objective_text(load_config(None, ["verifier.reward=swe_world"]))
+    assert "garbled     R = -0.5" in text
+    assert "max_turns   R = 0\n" in text
+
+
 def test_explain_answers_and_refuses() -> None:
     shown = CliRunner().invoke(app, ["explain", str(YAML / "demo.yaml"), "grpo.clip_high=0.3"])
     assert shown.exit_code == 0

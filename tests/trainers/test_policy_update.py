@@ -71,6 +71,12 @@ async def test_a_step_whose_groups_were_all_dropped() -> None:
     assert learner.asked == ["train 0"]
 
 
+async def test_tokens_of_policies_that_are_too_old_train_nothing() -> None:
+    learner = ScriptedLearner()
+    await update_policy(GRPOConfig(), learner, [make_group([1, 0])], oldest_version=1)
+    assert [(sample.num_trained, sample.advantages.any()) for sample in learner.batches[0]] == [(0, False)] * 2
+
+
 def test_parts() -> None:
     groups = [make_group([1, 0], task=str(index)) for index in range(5)]
     assert [[group.instance_id for group in part] for part in in_parts(groups, 2)] == [["0", "1", "2"], ["3", "4"]]
