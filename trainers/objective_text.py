@@ -137,4 +137,5 @@ def _optimizer(grpo: GRPOConfig) -> str:
     return (
         f"AdamW, rate {optimizer.learning_rate:g} {optimizer.schedule}, {optimizer.warmup_steps} warm-up steps, weight decay "
         f"{optimizer.weight_decay:g}, gradient norm clipped at {optimizer.max_grad_norm:g}"
+        + (f", updates with a norm of {optimizer.skip_grad_norm:g} or more left out" if optimizer.skip_grad_norm else "")
     )

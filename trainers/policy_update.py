@@ -17,8 +17,8 @@ from trainers.train_sample import TrainSample
 from verifier.reward import Group
 
 Logprobs = list[npt.NDArray[np.float32]]
-SUMMED = ("tokens", "trained_tokens", "samples")
-LAST = ("step", "lr")
+SUMMED = ("tokens", "trained_tokens", "samples", "skipped")
+LAST = ("step", "lr", "skipped_total")
 
 
 class PolicyLearner(Protocol):

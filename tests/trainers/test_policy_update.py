@@ -86,8 +86,9 @@ def test_parts() -> None:
 
 def test_combined_metrics() -> None:
     updates = [
-        {"loss": 1.0, "tokens": 3.0, "gap_max": 5.0, "step": 1.0},
-        {"loss": 2.0, "tokens": 4.0, "gap_max": 1.0, "step": 2.0},
+        {"loss": 1.0, "tokens": 3.0, "gap_max": 5.0, "step": 1.0, "skipped": 1.0, "skipped_total": 3.0},
+        {"loss": 2.0, "tokens": 4.0, "gap_max": 1.0, "step": 2.0, "skipped": 1.0, "skipped_total": 4.0},
     ]
-    assert combined_metrics(updates) == {"loss": 1.5, "tokens": 7.0, "gap_max": 5.0, "step": 2.0}
+    whole = {"loss": 1.5, "tokens": 7.0, "gap_max": 5.0, "step": 2.0, "skipped": 2.0, "skipped_total": 4.0}
+    assert combined_metrics(updates) == whole
     assert combined_metrics(updates[:1]) == updates[0]
