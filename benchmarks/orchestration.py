@@ -225,7 +225,7 @@ def driver_steps(num_steps: int, folder: Path) -> dict[str, Any]:
             world.memory[step] = round(resident_mib(), 1)
 
     cpu = time.process_time()
-    run_simulated(run_grpo(config, plan, world, world, ledger, 0, on_step, asyncio.Event()))
+    run_simulated(run_grpo(config, plan, world, world, ledger, 0, on_step))
     steps = sorted(world.memory)
     return {
         "steps": num_steps,

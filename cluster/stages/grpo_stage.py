@@ -1,6 +1,5 @@
 """GRPO: the SFT policy plays training tasks, hidden tests are really run, the learner steps, the engine gets the new weights."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -130,7 +129,6 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
             ledger,
             run.start_step,
             on_step,
-            asyncio.Event(),
             evaluation,
             on_seconds,
         )

@@ -60,9 +60,8 @@ class Trial:
 
         async def go() -> None:
             evaluation = LoopEvaluation(self.config, ["a", "b"], play, self.checkpoints, self.logged.__setitem__, self.known)
-            nothing = asyncio.Event()
             self.steps = await run_grpo(
-                self.config, world, world, world, NoLedger(), 0, lambda step, metrics, groups: None, nothing, evaluation
+                self.config, world, world, world, NoLedger(), 0, lambda step, metrics, groups: None, evaluation
             )
             self.seconds = asyncio.get_running_loop().time()
             await evaluation.finish()
