@@ -149,7 +149,7 @@ def simulate(max_staleness: int, num_steps: int, seed: int) -> dict[str, float]:
             if WARM_STEPS < step <= last:
                 rows.append({**metrics, "trajectories": float(sum(len(group.members) for group in groups))})
 
-        await run_grpo(config, run, run, run, NoLedger(), 0, on_step, asyncio.Event())
+        await run_grpo(config, run, run, run, NoLedger(), 0, on_step)
         figures["episode_s"] = fmean(run.episode_s)
         figures["longest_episode_s"] = max(run.episode_s)
 

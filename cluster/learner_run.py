@@ -13,7 +13,7 @@ from cluster.fleet_figures import FleetCounters, fleet_metrics, gpus_of, idle_me
 from cluster.metric_sinks import read_metrics
 from cluster.stage import StageContext
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
-from trainers.checkpoint import best_checkpoint, keep_best_and_last, keep_last, latest_checkpoint, record_score, step_folder
+from trainers.checkpoint import best_checkpoint, keep_best_and_last, latest_checkpoint, record_score, step_folder
 from trainers.loss_spec import LossSpec
 from trainers.train_sample import TrainSample
 from trainers.training_speed import speed_metrics, training_flops
@@ -29,6 +29,7 @@ class TrainingRun:
         self.start_step = start_step
         self._num_steps = num_steps
         self._unscored: set[int] = set()
+        self._scores: dict[int, float] = {}
         self._recent: list[TrainSample] = []
         self._sync_metrics: dict[str, float] = {}
         self._counters = FleetCounters()
@@ -123,6 +124,7 @@ class TrainingRun:
         root = self._context.folder.checkpoints(self._stage)
         root.mkdir(parents=True, exist_ok=True)
         await self._learner.save(step_folder(root, step), {"step": step})
+        score = self._scores.get(step) if score is None else score
         if score is not None:
             record_score(step_folder(root, step), score)
         keep_best_and_last(root, CHECKPOINTS_KEPT, self._unscored)
@@ -132,11 +134,15 @@ class TrainingRun:
         self._unscored.add(step)
 
     def score(self, step: int, score: float | None) -> None:
-        """How good the checkpoint of `step` is (lower is better), None when that could not be found out."""
+        """How good the checkpoint of `step` is (lower is better), None when that could not be found out. `save` writes the score
+        of a checkpoint that is not there yet."""
         self._unscored.discard(step)
-        root = self._context.folder.checkpoints(self._stage)
-        if score is not None and step_folder(root, step).is_dir():
-            record_score(step_folder(root, step), score)
+        if score is None:
+            return
+        self._scores[step] = score
+        folder = step_folder(self._context.folder.checkpoints(self._stage), step)
+        if folder.is_dir():
+            record_score(folder, score)
 
     def saved_step(self) -> int:
         """The newest checkpoint's step, 0 without one."""
@@ -155,15 +161,15 @@ class TrainingRun:
         return log
 
     async def finish(self, use_best: bool = False) -> int:
-        """Export the newest model, or the one with the best score, to hf/<stage> and leave only the newest checkpoint.
-        Returns the step of the exported one."""
+        """Export the newest model, or the one with the best score, to hf/<stage> and leave these two checkpoints: who runs the
+        stage again exports the same one. Returns the step of the exported one."""
         root = self._context.folder.checkpoints(self._stage)
         step, best = self.saved_step(), best_checkpoint(root) if use_best else None
         if best is not None and best[0] != step:
             step, folder = best
             await self._learner.load(folder)
         await self._learner.export(self._context.folder.hf(self._stage))
-        keep_last(root, 1)
+        keep_best_and_last(root, 1)
         return step
 
     def summary(self, metric: str) -> dict[str, float]:

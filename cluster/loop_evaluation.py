@@ -13,8 +13,8 @@ from verifier.reward import Group
 
 logger = logging.getLogger(__name__)
 
-Play = Callable[[str], Awaitable[Group]]
-"""Plays a held-out task `eval_samples` times."""
+Play = Callable[[int, str], Awaitable[Group]]
+"""Plays a held-out task `eval_samples` times for the evaluation after a step."""
 OnScore = Callable[[int, Mapping[str, float]], None]
 """Called with the step and the metrics of a finished evaluation."""
 
@@ -43,6 +43,8 @@ class LoopEvaluation:
         self._config, self._task_ids, self._play = config, task_ids, play
         self._checkpoints, self._on_score = checkpoints, on_score
         self.scores = dict(known)
+        for step, resolved in known.items():
+            checkpoints.score(step, -resolved)  # a death may have kept it from the checkpoint
         self.skipped = 0
         self._running: asyncio.Task[None] | None = None
 
@@ -75,7 +77,7 @@ class LoopEvaluation:
     async def _evaluate(self, step: int) -> None:
         score = None
         try:
-            played = await asyncio.gather(*map(self._play, self._task_ids), return_exceptions=True)
+            played = await asyncio.gather(*(self._play(step, task_id) for task_id in self._task_ids), return_exceptions=True)
             for error in (outcome for outcome in played if isinstance(outcome, BaseException)):
                 logger.warning("evaluation after step %s: a task was lost: %r", step, error)
             metrics = evaluation_metrics([group for group in played if isinstance(group, Group)])

@@ -48,8 +48,8 @@ grad_norm | 1 | | Gradient norm before clipping.
 tokens | tokens | | Tokens of all samples of the step.
 trained_tokens | tokens | | Tokens with a loss.
 samples | sequences | | Samples of the step.
-skipped | 0 or 1 | - | 1 when the step left the weights as they were: nothing to train on, or a gradient that is not finite.
-skipped_total | steps | - | Such steps so far.
+skipped | updates | - | Updates that left the weights as they were: nothing to train on, or a gradient not finite or too large.
+skipped_total | updates | - | Such updates so far.
 ratio | 1 | | Policy over behaviour probability, mean of trained tokens; 1 when on-policy.
 sequence_ratio | 1 | | The same of whole trajectories (gspo).
 clip_fraction_low | share | | Trained tokens cut at the lower clip.

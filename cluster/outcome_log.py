@@ -8,15 +8,17 @@ import orjson
 from cluster.run_folder import write_atomically
 from trainers.task_sampling import GroupOutcome
 from verifier.reward import Group
+from verifier.rewards import RewardTable
 
 
 class OutcomeLogError(ValueError):
     """A damaged file; one line that names it and what to do."""
 
 
-def group_outcome(step: int, group: Group) -> GroupOutcome:
-    """Graded members and how they ended; lost ones are nowhere."""
-    truncated = [member for member in group.members if not member.trajectory.stop_reason.is_submit]
+def group_outcome(step: int, group: Group, table: RewardTable) -> GroupOutcome:
+    """Graded members; `truncated` are those whose outcome earns alpha by the table. Lost ones are nowhere."""
+    rules = [(member, table[member.trajectory.stop_reason]) for member in group.members]
+    truncated = [member for member, rule in rules if rule.graded and rule.factor == "alpha"]
     return GroupOutcome(
         step=step,
         instance_id=group.instance_id,
@@ -28,16 +30,16 @@ def group_outcome(step: int, group: Group) -> GroupOutcome:
 
 class OutcomeLog:
     """`path` holds the outcomes of steps before `start_step`; what is there of later ones (trained, then lost with the
-    checkpoint) is removed. Raises OutcomeLogError."""
+    checkpoint) is removed. `table`: the run's rewards. Raises OutcomeLogError."""
 
-    def __init__(self, path: Path, start_step: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, start_step: int, table: RewardTable) -> None:
+        self._path, self._table = path, table
         self._outcomes = [outcome for outcome in _read(path) if outcome.step < start_step]
         write_atomically(path, b"".join(orjson.dumps(asdict(outcome)) + b"\n" for outcome in self._outcomes))
 
     def add(self, step: int, groups: list[Group]) -> None:
         """Record the groups that step `step` (0 is the first) trained on."""
-        new = [group_outcome(step, group) for group in groups]
+        new = [group_outcome(step, group, self._table) for group in groups]
         self._outcomes += new
         with self._path.open("ab") as file:
             file.write(b"".join(orjson.dumps(asdict(outcome)) + b"\n" for outcome in new))

@@ -119,11 +119,6 @@ def _group_problems(grpo: GRPOConfig) -> list[str]:
             grpo.late_groups == "mask" and grpo.max_staleness == 0,
             "grpo.late_groups=mask lets a group train in a later step, which grpo.max_staleness=0 forbids: use cut or drop",
         ),
-        (grpo.patience > 0 and grpo.eval_every < 1, "grpo.patience has no effect without evaluations: set grpo.eval_every"),
-        (
-            grpo.eval_every > 0 and min(grpo.eval_tasks, grpo.eval_samples) < 1,
-            "grpo.eval_tasks and eval_samples must be positive",
-        ),
     ]
     return [message for wrong, message in checks if wrong]
 

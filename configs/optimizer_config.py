@@ -21,6 +21,8 @@ class OptimizerConfig:
     """Decoupled decay."""
     max_grad_norm: float = 1.0
     """Global gradient clip."""
+    skip_grad_norm: float = 1e5
+    """An update whose gradient norm, before the clip, is at or above this is left out (SWE-Master: 1e5); 0: none is."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class VerifierConfig:
     truncated_steps: int = 50
     """linear: steps of the way."""
     truncated_window: int = 64
-    """measured_share: alpha is the share of correct ones among so many last truncated episodes."""
+    """measured_share: alpha is the share of correct ones among so many last episodes whose row has the factor alpha."""
     collect_context: bool = True
     """Keep what a scorer may see of each graded patch (touched files, visible tests); world-model and tts need it."""
     collect_executions: bool = True

@@ -36,8 +36,11 @@ def latest_checkpoint(root: Path) -> tuple[int, Path] | None:
 
 
 def record_score(folder: Path, score: float) -> None:
-    """Note how good a checkpoint is; lower is better (a validation loss)."""
-    (folder / SCORE_FILE).write_text(json.dumps({"score": score}))
+    """Note how good a checkpoint is; lower is better (a validation loss). A reader sees the old score, the new one or none."""
+    partial = folder / f".{SCORE_FILE}.partial"
+    partial.write_text(json.dumps({"score": score}))
+    _flush(partial)
+    os.replace(partial, folder / SCORE_FILE)
 
 
 def best_checkpoint(root: Path) -> tuple[int, Path] | None:
@@ -47,21 +50,13 @@ def best_checkpoint(root: Path) -> tuple[int, Path] | None:
     return min(scored)[1:] if scored else None
 
 
-def keep_last(root: Path, count: int) -> list[Path]:
-    """Remove all but the newest `count` checkpoints (at least one stays) and what broken-off writes left; returns the removed."""
-    return _remove(root, [folder for _, folder in list_checkpoints(root)[: -max(count, 1)]])
-
-
 def keep_best_and_last(root: Path, count: int, unscored: Collection[int] = ()) -> list[Path]:
-    """As keep_last, but the checkpoint with the best score stays however old it is, and so do those of the steps `unscored`
-    whose score is still to come."""
+    """Remove all but the newest `count` checkpoints (at least one stays), the one with the best score, and those of the steps
+    `unscored` whose score is still to come; what broken-off writes left goes too. Returns the removed."""
     best = best_checkpoint(root)
     old = [folder for step, folder in list_checkpoints(root)[: -max(count, 1)] if step not in unscored]
-    return _remove(root, [folder for folder in old if best is None or folder != best[1]])
-
-
-def _remove(root: Path, folders: list[Path]) -> list[Path]:
-    folders = folders + [entry for entry in root.glob(".*.partial") if entry.is_dir()]
+    folders = [folder for folder in old if best is None or folder != best[1]]
+    folders += [entry for entry in root.glob(".*.partial") if entry.is_dir()]
     for folder in folders:
         shutil.rmtree(folder)
     return folders

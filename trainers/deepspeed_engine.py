@@ -5,8 +5,12 @@ and gloo do the same work (checked against plain torch in every ZeRO stage).
 """
 
 import logging
+import math
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -94,14 +98,39 @@ def engine_settings(dtype: str, optimizer: OptimizerConfig, config: LearnerConfi
     }
 
 
-def take_step(engine: Any, zero_stage: int) -> bool:
-    """Clip and apply the accumulated gradients; False when one was not finite: then they are dropped and nothing changes."""
+def take_step(engine: Any, zero_stage: int, skip_norm: float) -> tuple[bool, float]:
+    """Clip and apply the accumulated gradients. Returns whether that was done, and their norm before clipping.
+
+    When one is not finite (norm infinite), or the norm is at or above `skip_norm` (0: no bound), they are dropped and nothing
+    changes.
+    """
     if zero_stage == 3:
         # DeepSpeed looks for overflow in stage 3 with float16 only: a NaN would reach the weights.
         engine.optimizer.check_overflow()
         if engine.optimizer.overflow:
             engine.optimizer._loss_scale_update_and_overflow_cleanup()
             engine.skipped_steps += 1
-            return False
-    engine.step()
-    return bool(engine.was_step_applied())
+            return False, math.inf
+    with _norm_bound(engine.optimizer, skip_norm or math.inf) as measured:
+        engine.step()
+    applied = bool(engine.was_step_applied())
+    return applied, float(engine.get_global_grad_norm()) if applied else measured[-1]
+
+
+@contextmanager
+def _norm_bound(optimizer: Any, bound: float) -> Iterator[list[float]]:
+    """The optimizer takes a gradient norm at or above `bound` for one that is not finite, and so drops the gradients. Yields the
+    norms that it measured, after an infinite one (when it found out otherwise that a gradient is not finite)."""
+    module = sys.modules[type(optimizer).__module__]
+    is_invalid, measured = module.is_invalid_grad_norm, [math.inf]  # type: ignore[attr-defined]
+
+    def too_large(norm: Any) -> bool:
+        invalid = bool(is_invalid(norm))
+        measured.append(math.inf if invalid else float(norm))
+        return invalid or measured[-1] >= bound
+
+    module.is_invalid_grad_norm = too_large  # type: ignore[attr-defined]
+    try:
+        yield measured
+    finally:
+        module.is_invalid_grad_norm = is_invalid  # type: ignore[attr-defined]

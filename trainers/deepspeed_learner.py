@@ -1,6 +1,5 @@
 """One rank of the learner: samples in, an optimizer step out; weights, checkpoints and exports."""
 
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,8 +99,9 @@ class DeepSpeedLearner:
         `plan` says which of this rank's samples share a micro-batch (indices into `samples`); None plans here.
 
         `loss`, `grad_norm` (before clipping), `lr`, `tokens` (processed), `trained_tokens`, `samples`, `step`, `skipped` (1
-        when nothing could be trained on or a gradient was not finite: weights unchanged), `skipped_total`, and the mean over
-        trained tokens of the loss's own metrics; `logprob_gap_max` is their largest |policy - rollout| log-prob.
+        when nothing could be trained on, a gradient was not finite, or their norm reached optimizer.skip_grad_norm: weights
+        unchanged), `skipped_total`, and the mean over trained tokens of the loss's own metrics; `logprob_gap_max` is their
+        largest |policy - rollout| log-prob.
         """
         if self._sequence.size > 1 and loss.name in WHOLE_TRAJECTORY_LOSSES:
             raise LearnerError(f"the loss {loss.name} needs whole trajectories: learner.sequence_parallel must be 1")
@@ -160,10 +160,10 @@ class DeepSpeedLearner:
     def _apply_gradients(self, lr: float) -> dict[str, float]:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        applied = take_step(self._engine, self._config.zero_stage)
+        applied, norm = take_step(self._engine, self._config.zero_stage, self._optimizer.skip_grad_norm)
         self.steps_skipped += not applied
         return {
-            "grad_norm": float(self._engine.get_global_grad_norm()) if applied else math.inf,
+            "grad_norm": norm,
             "skipped": float(not applied),
             "skipped_total": float(self.steps_skipped),
         }

@@ -76,7 +76,6 @@ async def run_grpo(
     ledger: GroupLedger,
     start_step: int,
     on_step: OnStep,
-    stop: asyncio.Event,
     hook: StepHook | None = None,
     on_seconds: OnSeconds = lambda step, spans, groups: None,
 ) -> int:
@@ -91,21 +90,18 @@ async def run_grpo(
        `checkpoint_every` steps and at the end.
 
     Steps that an earlier process of this run had taken groups for are trained again on the same groups, without playing.
-    `stop` ends the loop while it waits for rollouts or between steps; finished steps are saved first. Raises
-    RolloutsFailedError when a step has nothing to train on, NoLearningSignalError after `max_flat_groups` groups in a row
-    without spread (finished steps are saved first; a resumed run counts from 0). Whatever is still being played is cancelled
-    on the way out.
+    The loop also ends when `hook` has enough; finished steps are saved first. Raises RolloutsFailedError when a step has nothing
+    to train on, NoLearningSignalError after `max_flat_groups` groups in a row without spread (finished steps are saved first; a
+    resumed run counts from 0). Whatever is still being played is cancelled on the way out, also when this is cancelled (Ctrl-C).
     """
     window = RolloutWindow(config, plan.tasks, rollouts, ledger)
     hook = hook or NoHook()
     saved, flat, step = start_step, 0, start_step
     try:
-        while step < config.num_steps and not stop.is_set() and not hook.enough():
+        while step < config.num_steps and not hook.enough():
             seconds = StepSeconds(asyncio.get_running_loop().time)
             with seconds.span(ROLLOUTS):
-                groups, metrics = await _step_groups(config, plan, window, step, stop)
-            if stop.is_set():
-                break
+                groups, metrics = await _step_groups(config, plan, window, step)
             flat = flat_groups_in_a_row(groups, flat)
             metrics |= staleness_metrics(groups, step, config.max_staleness) | window.state.metrics()
             with seconds.span("train"):
@@ -134,24 +130,23 @@ async def run_grpo(
 
 
 async def _step_groups(
-    config: GRPOConfig, plan: GroupPlan, window: RolloutWindow, step: int, stop: asyncio.Event
+    config: GRPOConfig, plan: GroupPlan, window: RolloutWindow, step: int
 ) -> tuple[list[Group], dict[str, float]]:
-    """The groups that the step trains on with their shaped rewards; nothing when `stop` was set."""
+    """The groups that the step trains on with their shaped rewards."""
     before = window.taken_before(step)
     if before is not None:
         return plan.shape(step, before), {}
     window.open(step)
-    batch, metrics = await window.collect(step, stop)
+    batch, metrics = await window.collect(step)
     groups = plan.shape(step, [group for _, group in batch])
-    added = await _replacements(config, plan, window, step, groups, stop)
-    if not stop.is_set():
-        window.take(step, batch + added)
-        groups += plan.shape(step, [group for _, group in added])
+    added = await _replacements(config, plan, window, step, groups)
+    window.take(step, batch + added)
+    groups += plan.shape(step, [group for _, group in added])
     return groups, metrics | {"rollout/replacements": float(len(added))}
 
 
 async def _replacements(
-    config: GRPOConfig, plan: GroupPlan, window: RolloutWindow, step: int, groups: list[Group], stop: asyncio.Event
+    config: GRPOConfig, plan: GroupPlan, window: RolloutWindow, step: int, groups: list[Group]
 ) -> list[Played]:
     """Groups of other tasks, played so that enough groups of the step have spread."""
     used, added = {group.instance_id for group in groups}, list[Played]()
@@ -159,10 +154,10 @@ async def _replacements(
     for round_ in range(config.max_replacement_rounds):
         shaped = groups + plan.shape(step, [group for _, group in added])
         missing = num_to_replace(shaped, config.groups_per_step, config.zero_spread_groups)
-        task_ids = plan.spares(step, round_, used, missing) if missing and not stop.is_set() else []
+        task_ids = plan.spares(step, round_, used, missing) if missing else []
         if not task_ids:
             break
-        added += await window.play_now(step, index, task_ids, stop)
+        added += await window.play_now(step, index, task_ids)
         used |= set(task_ids)
         index += len(task_ids)
     return added

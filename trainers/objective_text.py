@@ -98,7 +98,9 @@ def _reward_lines(verifier: VerifierConfig) -> list[tuple[str, str]]:
 def _rule_text(rule: RewardRule) -> str:
     if not rule.train:
         return "masked: in neither baseline nor loss"
-    return f"R = {rule.factor if rule.factor == 'alpha' else format(rule.factor, 'g')} x outcome" if rule.graded else "R = 0"
+    if not rule.graded:
+        return f"R = {rule.value:g}"
+    return f"R = {rule.factor if rule.factor == 'alpha' else format(rule.factor, 'g')} x outcome"
 
 
 def _alpha_text(verifier: VerifierConfig) -> str:
@@ -139,4 +141,5 @@ def _optimizer(grpo: GRPOConfig) -> str:
     return (
         f"AdamW, rate {optimizer.learning_rate:g} {optimizer.schedule}, {optimizer.warmup_steps} warm-up steps, weight decay "
         f"{optimizer.weight_decay:g}, gradient norm clipped at {optimizer.max_grad_norm:g}"
+        + (f", updates with a norm of {optimizer.skip_grad_norm:g} or more left out" if optimizer.skip_grad_norm else "")
     )

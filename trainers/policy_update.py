@@ -12,13 +12,13 @@ from trainers.group_filter import filter_groups
 from trainers.importance_weights import IMPORTANCE_WEIGHTS, with_learner_logprobs
 from trainers.kl_penalty import with_kl_penalty
 from trainers.loss_spec import LossSpec, policy_loss_spec
-from trainers.sample_building import flatten_group, without_stale_tokens
+from trainers.sample_building import flatten_group
 from trainers.train_sample import TrainSample
 from verifier.reward import Group
 
 Logprobs = list[npt.NDArray[np.float32]]
-SUMMED = ("tokens", "trained_tokens", "samples")
-LAST = ("step", "lr")
+SUMMED = ("tokens", "trained_tokens", "samples", "skipped")
+LAST = ("step", "lr", "skipped_total")
 
 
 class PolicyLearner(Protocol):
@@ -46,7 +46,7 @@ async def update_policy(
     """
     advantage_fn = ADVANTAGES[config.advantage]
     parts = [
-        [without_stale_tokens(sample, oldest_version) for group in part for sample in flatten_group(group, advantage_fn)]
+        [sample for group in part for sample in flatten_group(group, advantage_fn, oldest_version)]
         for part in in_parts(filter_groups(groups, config.zero_spread_groups), config.updates_per_batch)
     ]
     extra: dict[str, float] = {}

@@ -40,7 +40,7 @@ class RolloutsFailedError(RuntimeError):
 
 
 class RolloutWindow:
-    """Owned by one run of the loop. Who wakes whom: `collect` sleeps until a group ends, `stop` is set or the step's time is up;
+    """Owned by one run of the loop. Who wakes whom: `collect` sleeps until a group ends or the step's time is up;
     groups wait for nothing but their episodes."""
 
     def __init__(self, config: GRPOConfig, sampler: Sampler, rollouts: Rollouts, ledger: GroupLedger) -> None:
@@ -83,17 +83,15 @@ class RolloutWindow:
             self._submit(GroupKey(planned, index, self._sampler(planned)[index]), step)
             self._position += 1
 
-    async def collect(self, step: int, stop: asyncio.Event) -> tuple[list[Played], dict[str, float]]:
-        """The groups that step `step` trains on, oldest first, and what became of others; empty when `stop` was set.
+    async def collect(self, step: int) -> tuple[list[Played], dict[str, float]]:
+        """The groups that step `step` trains on, oldest first, and what became of others.
 
         Waits until `groups_per_step` groups are finished and, with late_groups=cut, none is left that a later step could not
         train; at most `step_timeout_s`, then takes what there is. Raises RolloutsFailedError when that is nothing.
         """
         rejected, late = self.state.rejected, 0
-        if not await self._wait(lambda: self.state.must_wait(step), stop):
-            late = await self._cut(self.state.to_cut(step), stop)
-        if stop.is_set():
-            return [], {}
+        if not await self._wait(lambda: self.state.must_wait(step)):
+            late = await self._cut(self.state.to_cut(step))
         self._drop_too_old(step)
         keys = self.state.batch(step)
         if not keys:
@@ -104,14 +102,14 @@ class RolloutWindow:
             "rollout/rejected_groups": float(self.state.rejected - rejected),
         }
 
-    async def play_now(self, step: int, index: int, task_ids: Sequence[str], stop: asyncio.Event) -> list[Played]:
+    async def play_now(self, step: int, index: int, task_ids: Sequence[str]) -> list[Played]:
         """Groups of further tasks for a step, with the step's own weights; those that are late or fail are left out."""
         keys = [GroupKey(step, index + offset, task_id) for offset, task_id in enumerate(task_ids)]
         for key in keys:
             if key not in self._tasks and key not in self.state.complete:
                 self._submit(key, step)
-        if not await self._wait(lambda: any(key in self.state.playing for key in keys), stop):
-            await self._cut([key for key in keys if key in self.state.playing], stop)
+        if not await self._wait(lambda: any(key in self.state.playing for key in keys)):
+            await self._cut([key for key in keys if key in self.state.playing])
         return [(key, self._group(key)) for key in keys if key in self.state.complete]
 
     def take(self, step: int, batch: Sequence[Played]) -> None:
@@ -144,22 +142,18 @@ class RolloutWindow:
                 raise GroupNotKeptError(f"group {key} is finished but cannot be kept: {error}") from error
         return group
 
-    async def _wait(self, more: Callable[[], bool], stop: asyncio.Event) -> bool:
-        """Settle groups as they end until `more` is false or `stop` is set; False when `step_timeout_s` was over first."""
+    async def _wait(self, more: Callable[[], bool]) -> bool:
+        """Settle groups as they end until `more` is false; False when `step_timeout_s` was over first."""
         clock = asyncio.get_running_loop()
         deadline = clock.time() + self._config.step_timeout_s
-        stopped = asyncio.create_task(stop.wait())
-        try:
+        self._settle()
+        while more():
+            left = deadline - clock.time()
+            if left <= 0:
+                return False
+            await asyncio.wait(self._tasks.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             self._settle()
-            while more() and not stop.is_set():
-                left = deadline - clock.time()
-                if left <= 0:
-                    return False
-                await asyncio.wait({stopped, *self._tasks.values()}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                self._settle()
-            return True
-        finally:
-            stopped.cancel()
+        return True
 
     def _settle(self) -> None:
         for key in [key for key, task in self._tasks.items() if task.done()]:
@@ -177,10 +171,10 @@ class RolloutWindow:
                 self._groups[key] = task.result()
                 self.state.finish(key)
 
-    async def _cut(self, keys: list[GroupKey], stop: asyncio.Event) -> int:
+    async def _cut(self, keys: list[GroupKey]) -> int:
         """Make groups end now; returns how many there were."""
         tasks = {key: self._tasks[key] for key in keys}
-        if tasks and not stop.is_set():
+        if tasks:
             logger.warning("time is up (grpo.step_timeout_s): %s end with the members they have", ", ".join(map(str, keys)))
             await asyncio.gather(*(self._rollouts.cut(key) for key in keys))
             await asyncio.wait(tasks.values(), timeout=CUT_S)

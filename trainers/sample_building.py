@@ -15,9 +15,12 @@ CONTEXT_VERSION = -1
 """`policy_versions` of tokens that no policy sampled."""
 
 
-def samples_from_trajectory(trajectory: Trajectory, advantage: float, train: bool) -> list[TrainSample]:
+def samples_from_trajectory(
+    trajectory: Trajectory, advantage: float, train: bool, oldest_version: int = CONTEXT_VERSION
+) -> list[TrainSample]:
     """The samples of a rollout, one per sequence that the model saw (one, unless its history was rewritten): every sampled token
-    carries `advantage` and is trained once; `train` False gives all-zero masks.
+    carries `advantage` and is trained once; `train` False gives all-zero masks. Tokens that policies before `oldest_version`
+    sampled are masked too and stay as context.
 
     Contexts 5 6 and 7 with completions 8 and 9 (log-probs -0.1 and -0.2), advantage 2:
 
@@ -32,12 +35,12 @@ def samples_from_trajectory(trajectory: Trajectory, advantage: float, train: boo
     parts = []
     for turns in trajectory.samples:
         token_ids, sampled, logprobs, versions = _concatenate(turns)
-        mask = sampled if train else np.zeros_like(sampled)
-        if np.isnan(logprobs[mask == 1]).any():
+        if train and np.isnan(logprobs[sampled == 1]).any():
             raise ValueError(
                 f"{trajectory.instance_id} sample {trajectory.sample_index}: tokens without log-probs cannot train a policy "
                 f"(played by {trajectory.policy_name})"
             )
+        mask = np.where(versions >= oldest_version, sampled, 0).astype(np.int8) if train else np.zeros_like(sampled)
         parts.append(_sample(trajectory, token_ids, mask, logprobs, mask * np.float32(advantage), versions))
     return _of_one_trajectory(parts)
 
@@ -91,8 +94,8 @@ def prompt_completion_sample(prompt_ids: npt.ArrayLike, completion_ids: npt.Arra
     )
 
 
-def flatten_group(group: Group, advantage_fn: AdvantageFn) -> list[TrainSample]:
-    """The samples of a group's members, in their order.
+def flatten_group(group: Group, advantage_fn: AdvantageFn, oldest_version: int = CONTEXT_VERSION) -> list[TrainSample]:
+    """The samples of a group's members, in their order, without loss on tokens of policies before `oldest_version`.
 
     Lost episodes are nowhere. A member whose reward does not train keeps its place with all-zero masks and advantages, and
     its reward is not in the baseline of the others. A member counts once in the baseline, however many samples it has.
@@ -103,24 +106,8 @@ def flatten_group(group: Group, advantage_fn: AdvantageFn) -> list[TrainSample]:
     samples: list[TrainSample] = []
     for member in group.members:
         advantage = float(next(advantages_G)) if member.reward.train else 0.0
-        samples += samples_from_trajectory(member.trajectory, advantage, member.reward.train)
+        samples += samples_from_trajectory(member.trajectory, advantage, member.reward.train, oldest_version)
     return samples
-
-
-def without_stale_tokens(sample: TrainSample, oldest_version: int) -> TrainSample:
-    """The sample without loss on tokens that policies before `oldest_version` sampled; they stay as context.
-
-    versions -1 2 -1 3 with oldest version 3: only the last token keeps its mask, log-prob and advantage
-    """
-    fresh = sample.policy_versions >= oldest_version
-    if fresh[sample.loss_mask == 1].all():
-        return sample
-    return replace(
-        sample,
-        loss_mask=np.where(fresh, sample.loss_mask, 0).astype(np.int8),
-        rollout_logprobs=np.where(fresh, sample.rollout_logprobs, 0).astype(np.float32),
-        advantages=np.where(fresh, sample.advantages, 0).astype(np.float32),
-    )
 
 
 def _concatenate(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GroupOutcome:
-    """What a trained group says about its task: episodes graded and resolved, and for each truncated one whether it was right."""
+    """What a trained group says about its task: episodes graded and resolved, and for each truncated one (whose
+    outcome earns alpha) whether it was right."""
 
     step: int
     instance_id: str

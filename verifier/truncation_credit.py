@@ -1,8 +1,8 @@
 """alpha, the credit of a correct work tree that was not submitted, over the course of a run.
 
 To add a schedule: a pure function `(config, step, outcomes) -> alpha` here and a line in `TRUNCATION_CREDITS`. `step` is the
-number of optimizer steps done, `outcomes` says of every truncated episode of the run so far, oldest first, whether its work
-tree was correct.
+number of optimizer steps done, `outcomes` says of every truncated episode of the run so far (its row of the reward table has
+the factor alpha), oldest first, whether its work tree was correct.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,5 @@
 """GRPO: the SFT policy plays training tasks, hidden tests are really run, the learner steps, the engine gets the new weights."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from trainers.rollout_metrics import rollout_metrics
 from trainers.step_plan import StepPlan
 from trainers.step_seconds import StepSeconds, episode_metrics, ledger_row
 from verifier.reward import Group
+from verifier.rewards import reward_table
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,12 @@ class TaskRollouts:
 def group_seed(seed: int, key: GroupKey) -> int:
     """The seed of a group's episodes in a run with this seed; journals know the group by it."""
     return task_seed(seed, "grpo", str(key.step), str(key.index), key.task_id)
+
+
+def evaluation_seed(seed: int, step: int, task_id: str) -> int:
+    """The seed of a held-out task's episodes in the evaluation after `step`. It names the step: a group whose worker died goes on
+    from what the journals hold under its seed, and must not find the episodes of an older policy there."""
+    return task_seed(seed, EVALUATION, str(step), task_id)
 
 
 async def train_policy(context: StageContext) -> dict[str, Any]:
@@ -97,7 +103,7 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
     tasks = tasks_of(context, "train")
     log = run.on_step("reward/mean")
     learner = LogprobRecorder(run, config.store_policy_logprobs)
-    outcomes = OutcomeLog(root / "logs" / "grpo_outcomes.jsonl", run.start_step)
+    outcomes = OutcomeLog(root / "logs" / "grpo_outcomes.jsonl", run.start_step, reward_table(context.config.verifier))
     plan = StepPlan(config, context.config.verifier, [task.instance_id for task in tasks], context.config.seed, outcomes.before)
     ledger = WindowLedger(root / "window", run.start_step, config.groups_per_step)
 
@@ -125,7 +131,6 @@ async def _train(context: StageContext, run: TrainingRun) -> int:
             ledger,
             run.start_step,
             on_step,
-            asyncio.Event(),
             evaluation,
             on_seconds,
         )
@@ -146,8 +151,8 @@ def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
     config, seed = context.config.grpo, context.config.seed
     tasks = {task.instance_id: task for task in tasks_of(context, "heldout")[: config.eval_tasks]} if config.eval_every else {}
 
-    async def play(task_id: str) -> Group:
-        task_dice = task_seed(seed, EVALUATION, task_id)
+    async def play(step: int, task_id: str) -> Group:
+        task_dice = evaluation_seed(seed, step, task_id)
         task, count = tasks[task_id], config.eval_samples
         return await context.fleet.play(task, "engine", count, config.temperature, task_dice, real=True, beside_training=True)
 

@@ -9,9 +9,12 @@ import pytest
 
 from benchmarks.simulated_clock import run_simulated
 from cluster.loop_evaluation import LoopEvaluation, evaluation_metrics
+from cluster.stages.grpo_stage import evaluation_seed
 from configs.grpo_config import GRPOConfig
+from envpool.agent.episode_replay import journalled_group
+from envpool.agent.turn_journal import TurnJournal
 from tests.trainers.test_rollout_window import TimedWorld
-from tests.trainers.training_doubles import make_group, with_version
+from tests.trainers.training_doubles import make_group, make_turn, with_version
 from trainers.checkpoint import best_checkpoint, keep_best_and_last, list_checkpoints, record_score, step_folder
 from trainers.early_stopping import best_step, has_stalled
 from trainers.group_ledger import NoLedger
@@ -44,20 +47,21 @@ class Trial:
     steps: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    asked: list[tuple[int, str]] = field(default_factory=list)
 
     def run(self) -> "Trial":
         world = TimedWorld(iter(lambda: 1.0, None))
 
-        async def play(task_id: str) -> Group:
+        async def play(step: int, task_id: str) -> Group:
+            self.asked.append((step, task_id))
             version = world.version
             self.version = version
             return with_version(make_group([await self.resolve(self)], task=task_id), version)
 
         async def go() -> None:
             evaluation = LoopEvaluation(self.config, ["a", "b"], play, self.checkpoints, self.logged.__setitem__, self.known)
-            nothing = asyncio.Event()
             self.steps = await run_grpo(
-                self.config, world, world, world, NoLedger(), 0, lambda step, metrics, groups: None, nothing, evaluation
+                self.config, world, world, world, NoLedger(), 0, lambda step, metrics, groups: None, evaluation
             )
             self.seconds = asyncio.get_running_loop().time()
             await evaluation.finish()
@@ -78,6 +82,7 @@ async def always_right(trial: Trial) -> float:
 def test_evaluations_carry_the_versions_that_played_and_score_their_checkpoints() -> None:
     trial = Trial(config_of(), always_right).run()
     assert trial.checkpoints.expected == [2, 4, 6, 8]
+    assert trial.asked == [(step, task_id) for step in (2, 4, 6, 8) for task_id in "ab"]
     assert trial.checkpoints.scores == {2: -1.0, 4: -1.0, 6: -1.0, 8: -1.0}
     assert trial.logged[4] == {
         "eval/episodes": 2,
@@ -88,6 +93,15 @@ def test_evaluations_carry_the_versions_that_played_and_score_their_checkpoints(
         "eval/version_max": 4,
         "eval/skipped": 0,
     }
+
+
+def test_a_group_that_is_played_again_does_not_find_the_episodes_of_an_earlier_evaluation(tmp_path: Path) -> None:
+    """A rollout worker's journals hold both; after a death a group goes on from what stands under its seed."""
+    turn = make_turn([1, 2], [3, 4], [-0.1, -0.2])
+    with TurnJournal(tmp_path / "worker_0.jsonl") as journal:
+        journal.append("a", 0, 0, turn, evaluation_seed(7, 10, "a"))
+    found = [journalled_group([tmp_path / "worker_0.jsonl"], "a", 1, evaluation_seed(7, step, "a")) for step in (10, 20)]
+    assert [sorted(turns) for turns in found] == [[0], []]
 
 
 def test_a_slow_evaluation_takes_no_time_from_the_training() -> None:
@@ -123,6 +137,7 @@ def test_training_ends_when_it_stops_improving(patience: int, steps: int) -> Non
 def test_scores_of_an_earlier_process_count() -> None:
     trial = Trial(config_of(patience=1), always_right, known={2: 1.0, 4: 0.5}).run()
     assert (trial.steps, trial.checkpoints.expected) == (0, [])
+    assert trial.checkpoints.scores == {2: -1.0, 4: -0.5}
 
 
 def test_stalling_and_the_best_step() -> None:

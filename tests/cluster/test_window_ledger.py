@@ -92,7 +92,7 @@ class Machine:
             assert metrics["rollout/staleness_max"] <= self.config.max_staleness
 
         async def go() -> None:
-            await run_grpo(self.config, process, process, process, ledger, start, on_step, asyncio.Event())
+            await run_grpo(self.config, process, process, process, ledger, start, on_step)
 
         try:
             run_simulated(go())

@@ -1,14 +1,18 @@
 """Checkpoint folders on disk."""
 
+import json
 from pathlib import Path
 
 from trainers.checkpoint import (
+    SCORE_FILE,
+    best_checkpoint,
     clear_folder,
-    keep_last,
+    keep_best_and_last,
     latest_checkpoint,
     list_checkpoints,
     partial_folder,
     publish_folder,
+    record_score,
     step_folder,
 )
 
@@ -22,13 +26,25 @@ def test_steps_are_ordered_by_number_and_broken_off_ones_are_no_checkpoints(tmp_
     assert latest_checkpoint(tmp_path / "missing") is None
 
 
-def test_keep_last_removes_older_ones_and_debris(tmp_path: Path) -> None:
+def test_older_ones_without_a_score_are_removed_and_debris(tmp_path: Path) -> None:
     for name in ("step_1", "step_2", "step_10", ".step_11.partial"):
         (tmp_path / name).mkdir()
-    keep_last(tmp_path, 2)
+    keep_best_and_last(tmp_path, 2)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["step_10", "step_2"]
-    keep_last(tmp_path, 0)
+    keep_best_and_last(tmp_path, 0)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step_10"]
+
+
+def test_a_score_is_replaced_whole(tmp_path: Path) -> None:
+    """Who reads meanwhile, or after a kill in between, finds a whole score."""
+    folder = step_folder(tmp_path, 3)
+    folder.mkdir()
+    record_score(folder, -0.5)
+    with (folder / SCORE_FILE).open() as reader:
+        record_score(folder, -0.9)
+        assert json.load(reader) == {"score": -0.5}
+    assert [entry.name for entry in folder.iterdir()] == [SCORE_FILE]
+    assert best_checkpoint(tmp_path) == (3, folder)
 
 
 def test_publish_replaces_a_folder_of_the_same_name(tmp_path: Path) -> None:

@@ -58,6 +58,25 @@ def test_cutting_changes_no_weight(aggregation: str) -> None:
     assert sum(sample_normaliser(spec, part) for part in parts) == pytest.approx(sample_normaliser(spec, whole))
 
 
+@pytest.mark.parametrize("aggregation", sorted(AGGREGATIONS))
+def test_a_cut_trajectory_with_stale_tokens_weighs_what_a_whole_one_does(aggregation: str) -> None:
+    """Version 0 sampled the first two tokens, and version 1 trains: what is left of either form weighs the same."""
+    spec = LossSpec("clip_higher", aggregation=aggregation, max_response_tokens=100)
+    (whole,) = samples_from_trajectory(cut(FIRST, replace(AFTER, restart=False), LAST), 2.0, True, oldest_version=1)
+    parts = samples_from_trajectory(cut(FIRST, AFTER, LAST), 2.0, True, oldest_version=1)
+    assert whole.loss_mask.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 1, 1]
+    assert whole.rollout_logprobs[:9].tolist() == whole.advantages[:9].tolist() == [0] * 9
+    assert [(part.num_trained, part.trajectory_tokens) for part in parts] == [(0, 4), (4, 4)]
+    together = np.concatenate([token_weights(spec, part)[part.loss_mask == 1] for part in parts])
+    assert together.tolist() == pytest.approx(token_weights(spec, whole)[whole.loss_mask == 1].tolist())
+    assert sum(sample_normaliser(spec, part) for part in parts) == pytest.approx(sample_normaliser(spec, whole))
+
+
+def test_a_cut_trajectory_whose_tokens_are_all_stale_trains_nothing() -> None:
+    parts = samples_from_trajectory(cut(FIRST, AFTER, LAST), 2.0, True, oldest_version=2)
+    assert [sample_normaliser(LossSpec("clip_higher"), part) for part in parts] == [0.0, 0.0]
+
+
 def test_a_member_counts_once_in_the_baseline() -> None:
     members = [cut(FIRST, SUMMARY, AFTER, LAST), cut(FIRST), cut(FIRST)]
     scored = [

@@ -1,4 +1,4 @@
-"""The loop against scripted rollouts and a scripted learner: order, staleness, deadlines, stop, resume."""
+"""The loop against scripted rollouts and a scripted learner: order, staleness, deadlines, ends, resume."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -91,7 +91,6 @@ class Run:
     steps: list[int] = field(default_factory=list)
     metrics: list[dict[str, float]] = field(default_factory=list)
     groups: list[list[Group]] = field(default_factory=list)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
     stop_after: int = 99
 
     shaped: Callable[[list[Group]], list[Group]] = field(default=lambda groups: groups)
@@ -106,16 +105,20 @@ class Run:
     def shape(self, step: int, groups: list[Group]) -> list[Group]:
         return self.shaped(groups)
 
+    def after_step(self, step: int) -> bool:
+        return False
+
+    def enough(self) -> bool:
+        return bool(self.steps) and self.steps[-1] >= self.stop_after
+
     async def go(self, config: GRPOConfig, start_step: int = 0) -> None:
         def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
             self.steps.append(step)
             self.metrics.append(metrics)
             self.groups.append(groups)
-            if step >= self.stop_after:
-                self.stop.set()
 
         await asyncio.wait_for(
-            run_grpo(config, self, self.rollouts, self.learner, NoLedger(start_step, 2), start_step, on_step, self.stop),
+            run_grpo(config, self, self.rollouts, self.learner, NoLedger(start_step, 2), start_step, on_step, self),
             timeout=20,
         )
 
@@ -209,20 +212,22 @@ async def test_a_learner_error_ends_the_run_and_its_rollouts() -> None:
     assert run.rollouts.running == 0
 
 
-async def test_stop_between_steps_saves_what_is_done() -> None:
+async def test_a_run_that_has_enough_saves_what_is_done() -> None:
     run = Run(stop_after=2)
     await run.go(config(num_steps=9, checkpoint_every=5))
     assert run.steps == [1, 2]
     assert run.learner.events[-1] == "save 2"
 
 
-async def test_stop_while_waiting_cancels_the_rollouts() -> None:
+async def test_an_interrupt_while_waiting_cancels_the_rollouts() -> None:
     async def hang(step: int, index: int) -> None:
-        run.stop.set()
+        playing.cancel()
         await asyncio.sleep(1000)
 
     run = Run(ScriptedRollouts(hang))
-    await run.go(config(num_steps=3))
+    playing = asyncio.create_task(run.go(config(num_steps=3)))
+    with pytest.raises(asyncio.CancelledError):
+        await playing
     assert run.learner.events == []
     assert run.rollouts.running == 0
 
@@ -291,15 +296,17 @@ async def test_a_failing_replacement_is_not_fatal() -> None:
     assert [group.instance_id for group in run.groups[0]] == ["task", "task-0-1"]
 
 
-async def test_stop_while_replacing_cancels_the_replacements() -> None:
+async def test_an_interrupt_while_replacing_cancels_the_replacements() -> None:
     async def script(step: int, index: int) -> Group:
         if index >= 2:
-            run.stop.set()
+            playing.cancel()
             await asyncio.sleep(1000)
         return make_group([0, 0])
 
     run = Run(ScriptedRollouts(script), other_tasks=other_tasks)
-    await run.go(config(num_steps=1, zero_spread_groups="replace"))
+    playing = asyncio.create_task(run.go(config(num_steps=1, zero_spread_groups="replace")))
+    with pytest.raises(asyncio.CancelledError):
+        await playing
     assert (run.learner.events, run.rollouts.running) == ([], 0)
 
 

@@ -1,5 +1,6 @@
 """Options that must not change the numbers (checkpointing, offload) and those that do (adapters, bfloat16)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,31 @@ def test_a_poisoned_step_is_skipped_in_every_stage(model_folder: Path, stage: in
     learner.close()
     assert (after["loss"], after["grad_norm"]) == (expected["loss"], expected["grad_norm"])
     assert after["skipped_total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "offload"),
+    [
+        (1, "float32", False),
+        (1, "bfloat16", False),
+        (2, "bfloat16", False),
+        (2, "float32", True),
+        (3, "float32", False),
+        (3, "bfloat16", True),
+    ],
+)
+def test_an_update_whose_gradient_is_too_large_is_left_out(model_folder: Path, stage: int, dtype: str, offload: bool) -> None:
+    """At the bound it is, below it not; the steps after it are bit-equal to those of a run that never saw it."""
+    learner = start(model_folder, dtype, zero_stage=stage, optimizer_offload=offload)
+    first, second = (learner.train_step(SAMPLES, SFT) for _ in range(2))
+    norm = first["grad_norm"]
+    learner.reset(model_folder, replace(OPTIMIZER, skip_grad_norm=norm), 10)
+    skipped = learner.train_step(SAMPLES, SFT)
+    assert (skipped["skipped"], skipped["skipped_total"], skipped["grad_norm"]) == (1, 1, norm)
+    assert learner.train_step(SAMPLES, SFT)["loss"] == first["loss"]
+    learner.reset(model_folder, replace(OPTIMIZER, skip_grad_norm=norm * 1.0001), 10)
+    assert [learner.train_step(SAMPLES, SFT)["loss"] for _ in range(2)] == [first["loss"], second["loss"]]
+    learner.close()
 
 
 def test_bfloat16_weights_have_float32_masters(model_folder: Path) -> None:

@@ -71,6 +71,12 @@ async def test_a_step_whose_groups_were_all_dropped() -> None:
     assert learner.asked == ["train 0"]
 
 
+async def test_tokens_of_policies_that_are_too_old_train_nothing() -> None:
+    learner = ScriptedLearner()
+    await update_policy(GRPOConfig(), learner, [make_group([1, 0])], oldest_version=1)
+    assert [(sample.num_trained, sample.advantages.any()) for sample in learner.batches[0]] == [(0, False)] * 2
+
+
 def test_parts() -> None:
     groups = [make_group([1, 0], task=str(index)) for index in range(5)]
     assert [[group.instance_id for group in part] for part in in_parts(groups, 2)] == [["0", "1", "2"], ["3", "4"]]
@@ -80,8 +86,9 @@ def test_parts() -> None:
 
 def test_combined_metrics() -> None:
     updates = [
-        {"loss": 1.0, "tokens": 3.0, "gap_max": 5.0, "step": 1.0},
-        {"loss": 2.0, "tokens": 4.0, "gap_max": 1.0, "step": 2.0},
+        {"loss": 1.0, "tokens": 3.0, "gap_max": 5.0, "step": 1.0, "skipped": 1.0, "skipped_total": 3.0},
+        {"loss": 2.0, "tokens": 4.0, "gap_max": 1.0, "step": 2.0, "skipped": 1.0, "skipped_total": 4.0},
     ]
-    assert combined_metrics(updates) == {"loss": 1.5, "tokens": 7.0, "gap_max": 5.0, "step": 2.0}
+    whole = {"loss": 1.5, "tokens": 7.0, "gap_max": 5.0, "step": 2.0, "skipped": 2.0, "skipped_total": 4.0}
+    assert combined_metrics(updates) == whole
     assert combined_metrics(updates[:1]) == updates[0]

@@ -94,7 +94,7 @@ class TimedWorld:
             self.metrics.append(metrics)
 
         async def go() -> float:
-            await run_grpo(config, self, self, self, NoLedger(), 0, on_step, asyncio.Event())
+            await run_grpo(config, self, self, self, NoLedger(), 0, on_step)
             return asyncio.get_running_loop().time()
 
         return run_simulated(go())

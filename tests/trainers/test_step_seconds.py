@@ -139,8 +139,8 @@ async def test_the_loop_accounts_for_all_its_time(max_staleness: int) -> None:
         assert metrics["time/train_s"] >= 0.05
 
     began = time.monotonic()
-    ledger, stop = NoLedger(0, 2), asyncio.Event()
-    await run_grpo(config, parts, parts, parts, ledger, 0, on_step, stop, on_seconds=on_seconds)  # type: ignore[arg-type]
+    ledger = NoLedger(0, 2)
+    await run_grpo(config, parts, parts, parts, ledger, 0, on_step, on_seconds=on_seconds)  # type: ignore[arg-type]
     wall_s = time.monotonic() - began
     assert len(rows) == 4
     for row in rows:

@@ -21,8 +21,10 @@ from trainers.task_sampling import (
     tasks_in_band,
 )
 from verifier.reward import Group, LostEpisode, Reward, ScoredTrajectory
+from verifier.rewards import REWARDS
 
 NAMES = [f"t{index}" for index in range(6)]
+TABLE = REWARDS["swe_master"]
 
 
 @given(st.integers(1, 9), st.integers(0, 5))
@@ -87,14 +89,18 @@ def test_alpha_of_a_plan_is_measured_before_the_step() -> None:
     assert [steps.alpha(step) for step in range(3)] == [0.5, 0.5, 1.0]
 
 
-def truncated_group() -> Group:
-    """Submitted and right; cut short and right; cut short and wrong; lost."""
-    ends = [(StopReason.SUBMITTED, True), (StopReason.MAX_TURNS, True), (StopReason.DEADLINE, False)]
+def ended_so(ends: list[tuple[StopReason, bool]]) -> Group:
+    """A member per ending, and a lost one."""
     members = tuple(
         ScoredTrajectory(make_trajectory([], index, stop), Reward(0.0, {}, True), resolved, "")
         for index, (stop, resolved) in enumerate(ends)
     )
-    return Group("t0", members, (LostEpisode(3, "sandbox died"),))
+    return Group("t0", members, (LostEpisode(len(ends), "sandbox died"),))
+
+
+def truncated_group() -> Group:
+    """Submitted and right; cut short and right; cut short and wrong; lost."""
+    return ended_so([(StopReason.SUBMITTED, True), (StopReason.MAX_TURNS, True), (StopReason.DEADLINE, False)])
 
 
 def test_a_plan_shapes_rewards_with_its_alpha() -> None:
@@ -106,24 +112,32 @@ def test_a_plan_shapes_rewards_with_its_alpha() -> None:
 
 
 def test_the_outcomes_of_a_group() -> None:
-    assert group_outcome(4, truncated_group()) == GroupOutcome(4, "t0", 3, 2, (True, False))
+    assert group_outcome(4, truncated_group(), TABLE) == GroupOutcome(4, "t0", 3, 2, (True, False))
+
+
+def test_truncated_are_the_rows_that_earn_alpha() -> None:
+    """Submitting with the last tokens does, three commands that timed out do not; DeepSWE's table has no such row."""
+    ends = (StopReason.SUBMITTED_LAST_TOKENS, StopReason.COMMAND_TIMEOUTS, StopReason.PROMPT_TOO_LONG, StopReason.DEADLINE)
+    group = ended_so([(stop, True) for stop in ends])
+    assert group_outcome(0, group, TABLE).truncated == (True, True)
+    assert group_outcome(0, group, REWARDS["deepswe"]).truncated == ()
 
 
 def test_a_resumed_log_forgets_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "outcomes.jsonl"
-    log = OutcomeLog(path, 0)
+    log = OutcomeLog(path, 0, TABLE)
     for step in range(3):
         log.add(step, [make_group([1, 0], task=f"t{step}")])
     assert [outcome.step for outcome in log.before(2)] == [0, 1]
     with path.open("ab") as file:
         file.write(b'{"step": 3, "inst')  # killed while writing
-    resumed = OutcomeLog(path, 2)
+    resumed = OutcomeLog(path, 2, TABLE)
     assert resumed.before(99) == log.before(2)
     resumed.add(2, [make_group([1, 1], task="again")])
-    assert [outcome.instance_id for outcome in OutcomeLog(path, 9).before(9)] == ["t0", "t1", "again"]
+    assert [outcome.instance_id for outcome in OutcomeLog(path, 9, TABLE).before(9)] == ["t0", "t1", "again"]
 
 
 def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     (tmp_path / "outcomes.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(OutcomeLogError, match=r"outcomes.jsonl: line 1"):
-        OutcomeLog(tmp_path / "outcomes.jsonl", 5)
+        OutcomeLog(tmp_path / "outcomes.jsonl", 5, TABLE)
