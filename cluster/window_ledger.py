@@ -37,7 +37,8 @@ class LedgerRecord:
 
 
 class WindowLedger:
-    """`folder/ledger.jsonl` and `folder/shard_<step>-<index>-<task>.parquet`. One writer; an event that a crash cut short never was.
+    """`folder/ledger.jsonl` and `folder/shard_<step>-<index>-<task>.parquet`. One writer; an event that a crash cut short
+    never was.
 
     Raises WindowLedgerError when the file is damaged.
     """

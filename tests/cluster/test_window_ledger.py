@@ -189,11 +189,11 @@ def test_a_death_at_any_event(tmp_path: Path, max_staleness: int, zero_spread: s
 
 
 def test_a_synchronous_step_that_came_to_nothing_is_played_again(tmp_path: Path) -> None:
-    """The sandbox engine is away at step 2, and still when the run is resumed; once it is back the run ends as if it had not been."""
+    """The sandbox engine is away, and still when the run is resumed; once it is back the run ends as if it had always been."""
     undisturbed = Machine(tmp_path / "undisturbed", config_of(0)).live()
     machine = Machine(tmp_path / "run", config_of(0), broken=lambda key: key.step == 2)
     for _ in range(2):
-        with pytest.raises(RolloutsFailedError, match="step 3: no episode to train on .*the sandbox engine is away"):
+        with pytest.raises(RolloutsFailedError, match=r"step 3: no episode to train on .*the sandbox engine is away"):
             machine.live()
     machine.broken = lambda key: False
     assert machine.live() == undisturbed
