@@ -26,7 +26,7 @@ Played = tuple[GroupKey, Group]
 
 class Rollouts(Protocol):
     async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
-        """All episodes of a group, by weights of at least `version` (= optimizer steps done). `resumed`: a process that is gone
+        """All episodes of a group, by weights of at least `version` (= batches trained on). `resumed`: a process that is gone
         began it; what it finished is not played again."""
         ...
 
