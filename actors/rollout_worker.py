@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,8 @@ from configs.rollout_config import RolloutConfig
 from configs.run_config import RunConfig
 from configs.simulation_check import uses_world_model
 from envpool.agent.episode_replay import journalled_group
-from envpool.agent.turn_journal import TurnJournal, journalled_seeds
+from envpool.agent.journal_index import JournalIndex
+from envpool.agent.turn_journal import TurnJournal
 from envpool.chat.chat_format import load_chat_format
 from envpool.endpoints.endpoint_policy import EndpointPolicy
 from envpool.policy import Generate, PolicyError
@@ -51,6 +53,8 @@ class RolloutWorker:
         self._pool: SandboxPool | None = None
         self._journal: TurnJournal | None = None
         self._journal_path: Path | None = None
+        self._index: JournalIndex | None = None
+        self._reader = ThreadPoolExecutor(1, "journals")
         self._policies: dict[str, Generate] = {}
         self._cuts: dict[tuple[str, int], asyncio.Event] = {}
         self._simulation: Simulation | None = None
@@ -68,9 +72,9 @@ class RolloutWorker:
         self._pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
         await self._pool.sweep()
         self._journal_path = Path(journal_path) if journal_path else None
-        journals = sorted(self._journal_path.parent.glob("*.jsonl")) if self._journal_path is not None else []
-        paid_for = asyncio.to_thread(journalled_seeds, journals if rollout.endpoint.base_url else [])
-        self._played_before = asyncio.create_task(paid_for)
+        self._index = JournalIndex(self._journal_path.parent) if self._journal_path is not None else None
+        paid_for = self._index if rollout.endpoint.base_url else None
+        self._played_before = asyncio.get_running_loop().run_in_executor(self._reader, paid_for.seeds if paid_for else set)
         self._journal = TurnJournal(self._journal_path) if self._journal_path else None
         self._cache = GradeCache()
         self._slots = EpisodeSlots(rollout.concurrency)
@@ -132,13 +136,17 @@ class RolloutWorker:
 
         if policy == "endpoint" and not resume:  # what was paid for in an earlier try of this run is not asked again
             resume = seed in await self._played_before
-        recorded = await asyncio.to_thread(self._recorded, task.instance_id, group_size, seed) if resume else {}
+        wanted = (task.instance_id, group_size, seed) if resume else None
         pool = self._pool
         if (simulation := None if real else self._simulation) is None and not real and uses_world_model(self._config):
             raise SandboxUnavailableError("the rollout worker has no world model: train one, or set world_model.endpoint")
         pool.prefetch(task.problem.image, task.problem.workdir, group_size)
         asked = time.monotonic()
-        async with self._cut_of(task.instance_id, seed) as cut, self._slots.take(group_size, beside_training):
+        async with (
+            self._cut_of(task.instance_id, seed) as cut,
+            self._recorded(wanted, cut) as recorded,
+            self._slots.take(group_size, beside_training),
+        ):
             waited = time.monotonic() - asked
             group = await play_group(
                 task,
@@ -177,10 +185,23 @@ class RolloutWorker:
             if self._cuts.get((instance_id, seed)) is cut:  # a resumed group may have begun before this one had ended
                 del self._cuts[instance_id, seed]
 
-    def _recorded(self, instance_id: str, group_size: int, seed: int) -> dict[int, tuple[Turn, ...]]:
-        if self._journal_path is None:
-            return {}
-        return journalled_group(sorted(self._journal_path.parent.glob("*.jsonl")), instance_id, group_size, seed)
+    @asynccontextmanager
+    async def _recorded(
+        self, wanted: tuple[str, int, int] | None, cut: asyncio.Event
+    ) -> AsyncIterator[dict[int, tuple[Turn, ...]]]:
+        """What the journals have of a group (instance_id, group_size, seed); nothing when it is cut before that is read."""
+        if wanted is None or self._index is None:
+            yield {}
+            return
+        reading = asyncio.get_running_loop().run_in_executor(self._reader, journalled_group, self._index, *wanted)
+        cutting = asyncio.create_task(cut.wait())
+        try:
+            await asyncio.wait({reading, cutting}, return_when=asyncio.FIRST_COMPLETED)
+            found = reading.result() if reading.done() else {}
+        finally:
+            cutting.cancel()
+            reading.cancel()
+        yield found
 
     async def stats(self) -> dict[str, float]:
         """Sandboxes `started`, `lost`, `active`, leases that found a warm one (`warm_hits`), leftovers `swept` up; patches
@@ -209,6 +230,7 @@ class RolloutWorker:
             await self._simulation.close()
         if pool is not None:
             await pool.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
         if self._journal is not None:
             self._journal.close()
         if isinstance(endpoint := self._policies.get("endpoint"), EndpointPolicy):

@@ -5,8 +5,9 @@
 
 A real run (vLLM engine, DeepSpeed learner, sandboxes, Ray) of GRPO on micro tasks. Victims die at random moments while it plays
 and trains; several deaths fall on one run, one after the other, each after the run has recovered from the last. A driver's death
-is followed by `--resume`. When a run ends, cluster.run_audit checks its folder. `--base` is a run folder with finished `tasks`
-and `sft` stages; without it one is made first (a few minutes). Exit code 1 when anything does not hold.
+is followed by `--resume`. When a run ends, cluster.run_audit checks its folder, strictly: no group rejected, no episode lost, at
+most one turn of an episode sampled again per death. `--base` is a run folder with finished `tasks` and `sft` stages; without it
+one is made first (a few minutes). Exit code 1 when anything does not hold.
 
 Synchronous runs (`--max-staleness 0`) must also end with the weights of an undisturbed run, bit by bit. The engine decodes one
 request at a time there: which requests share a batch depends on the moment and changes the last bits of log-probs.
@@ -119,7 +120,7 @@ def campaign(
         findings.leftovers += run.leftovers
         if len(findings.problems) > before:
             break
-        audit: Audit = audit_run(root, load_config(root / "config.yaml", overrides))
+        audit: Audit = audit_run(root, load_config(root / "config.yaml", overrides), len(died), strict=True)
         findings.problems += [f"{root.name} ({', '.join(died)}): {problem}" for problem in audit.problems]
         findings.audits += audit.counts
         findings.deaths += Counter(died)

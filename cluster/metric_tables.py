@@ -26,7 +26,7 @@ rollout/episode_s | s | - | Seconds per episode in its sandbox.
 rollout/late_groups | groups | - | Groups cut because `grpo.step_timeout_s` was over.
 rollout/rejected_groups | groups | - | Groups lost, dropped or too old while the step waited.
 rollout/replacements | groups | - | Groups of other tasks played in place of groups without spread.
-rollout/staleness | versions | - | Optimizer steps between the weights that sampled a token and those that train, mean.
+rollout/staleness | versions | - | Batches between the weights that sampled a token and those its step begins with, mean.
 rollout/staleness_max | versions | - | The largest of them.
 rollout/stale_tokens | tokens | - | Sampled tokens too old to train.
 stop/<reason> | share | | Episodes that ended for this reason (docs/agent_episode.md has the list).

@@ -1,6 +1,7 @@
 """trainers.group_ledger's ledger on disk: a line per event, a shard per finished group. See docs/grpo.md."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,8 @@ class LedgerRecord:
 
 
 class WindowLedger:
-    """`folder/ledger.jsonl` and `folder/shard_<step>-<index>.parquet`. One writer; an event that a crash cut short never was.
+    """`folder/ledger.jsonl` and `folder/shard_<step>-<index>-<task>.parquet`. One writer; an event that a crash cut short
+    never was.
 
     Raises WindowLedgerError when the file is damaged.
     """
@@ -105,17 +107,18 @@ def _state_of(record: LedgerRecord, start_step: int, groups_per_step: int) -> Le
         complete={key: record.begun[key] for key in record.in_flight if key in record.completed},
         next_position=max(planned, default=start_step * groups_per_step - 1) + 1,
         accepted=sum(len(keys) for keys in record.taken.values()),
-        rejected=len(record.rejected),
+        rejected=tuple(record.rejected),
     )
 
 
 def shard_name(key: GroupKey) -> str:
-    """A file name's part for a group of this run.
+    """A file name's part for a group of this run; two tasks that were planned for one place have two names.
 
     >>> shard_name(GroupKey(3, 1, "demo-7"))
-    '00003-0001'
+    '00003-0001-3df40c87623f'
     """
-    return f"{key.step:05d}-{key.index:04d}"
+    task = hashlib.blake2b(key.task_id.encode(), digest_size=6).hexdigest()
+    return f"{key.step:05d}-{key.index:04d}-{task}"
 
 
 def read_ledger(path: Path) -> LedgerRecord:
@@ -135,7 +138,11 @@ def read_ledger(path: Path) -> LedgerRecord:
 
 
 def _begun(record: LedgerRecord, event: dict[str, Any]) -> None:
-    record.begun[GroupKey.parse(event["key"])] = int(event["version"])
+    """A group that is begun again after it was rejected has nothing behind it."""
+    key = GroupKey.parse(event["key"])
+    record.begun[key] = int(event["version"])
+    record.completed.pop(key, None)
+    record.rejected.pop(key, None)
 
 
 def _completed(record: LedgerRecord, event: dict[str, Any]) -> None:

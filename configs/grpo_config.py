@@ -12,7 +12,7 @@ class GRPOConfig:
     )
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     num_steps: int = 25
-    """Optimizer steps."""
+    """Steps; each trains on one batch, the groups of a step, with `updates_per_batch` optimizer steps."""
     groups_per_step: int = 16
     """Tasks per step."""
     group_size: int = 8
@@ -54,9 +54,9 @@ class GRPOConfig:
     solve_rate_episodes: int = 8
     """Episodes of a task before its solve rate counts."""
     max_staleness: int = 0
-    """Optimizer steps that rollouts may run ahead of the learner, a hard bound for every trained token; 0 is synchronous."""
+    """Batches that rollouts may run ahead of the learner, a hard bound for every trained token; 0 is synchronous."""
     step_timeout_s: float = 600.0
-    """A step whose rollouts are not there by then trains with those that are."""
+    """A step whose rollouts are not there by then trains with those that are. Above the time of an episode and its grading."""
     late_groups: str = "cut"
     """A group that one more step would make too old: cut (the step waits for it, and when its time is up the group trains with
     its finished members), mask (nobody waits; it is played on and its tokens that are too old train nothing) or drop."""

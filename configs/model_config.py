@@ -51,8 +51,8 @@ class EngineConfig:
     drops them. On a CPU machine it only pauses."""
     start_timeout_s: float = 180.0
     """An engine that is not up by then is an error."""
-    request_timeout_s: float = 120.0
-    """A generation that takes longer, tries on other engines included, is an engine failure."""
+    request_timeout_s: float = 100.0
+    """A generation that takes longer, tries on other engines included, is an engine failure. Below an episode's time."""
     health_interval_s: float = 2.0
     """Engines are pinged this often."""
     missed_pings: int = 3

@@ -76,16 +76,28 @@ def one_line(error: OmegaConfBaseException) -> str:
 
 
 def check_deadlines(config: RunConfig) -> None:
-    """Every wait fits into the one around it: tool < episode, episode + grading < lease."""
-    episode = config.rollout.episode
+    """Every wait fits into the one around it: tool and request < episode, episode + grading < lease and step."""
+    episode, engine, grpo = config.rollout.episode, config.engine, config.grpo
     if not episode.tool_timeout_s < episode.episode_timeout_s:
         raise ConfigError(
             f"rollout.episode.tool_timeout_s={episode.tool_timeout_s:g} must be below "
             f"rollout.episode.episode_timeout_s={episode.episode_timeout_s:g}"
         )
+    if not engine.request_timeout_s < episode.episode_timeout_s:
+        raise ConfigError(
+            f"engine.request_timeout_s={engine.request_timeout_s:g} must be below "
+            f"rollout.episode.episode_timeout_s={episode.episode_timeout_s:g}, or the failure of an engine would end episodes as "
+            "if they had run out of time: lower the first or raise the second"
+        )
     needed_s = episode.episode_timeout_s + config.verifier.grading_timeout_s
     if not needed_s < config.rollout.lease_s:
         raise ConfigError(f"rollout.lease_s={config.rollout.lease_s:g} must exceed episode and grading together ({needed_s:g} s)")
+    if not needed_s < grpo.step_timeout_s:
+        raise ConfigError(
+            f"grpo.step_timeout_s={grpo.step_timeout_s:g} must exceed rollout.episode.episode_timeout_s="
+            f"{episode.episode_timeout_s:g} and verifier.grading_timeout_s={config.verifier.grading_timeout_s:g} together "
+            f"({needed_s:g} s), or steps cut their groups before the episodes are graded: raise it"
+        )
 
 
 def check_endpoints(config: RunConfig) -> None:

@@ -1,6 +1,6 @@
 """What outlives the process: which groups were begun, which are finished, which step trained which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class LedgerState:
 
     `taken` are the steps from that checkpoint on that were trained or about to be: they are trained again, on the same groups.
     `playing` (key to policy version at its start) are groups that were not finished, `complete` those that were and that no
-    step has taken; groups of steps before the checkpoint are only in the counts.
+    step has taken; groups of steps before the checkpoint are only in the counts. `rejected` came to nothing.
     """
 
     taken: Mapping[int, Sequence[GroupKey]] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class LedgerState:
     complete: Mapping[GroupKey, int] = field(default_factory=dict)
     next_position: int = 0
     accepted: int = 0
-    rejected: int = 0
+    rejected: Collection[GroupKey] = ()
 
 
 class GroupNotKeptError(RuntimeError):
@@ -37,7 +37,7 @@ class GroupLedger(Protocol):
         ...
 
     def submitted(self, key: GroupKey, version: int) -> None:
-        """The group is being played, begun with weights of `version`."""
+        """The group is being played, begun with weights of `version`; what was recorded of it before counts no more."""
         ...
 
     async def completed(self, key: GroupKey, group: Group) -> None:

@@ -17,7 +17,7 @@ from trainers.step_seconds import ROLLOUTS, StepSeconds
 from verifier.reward import Group
 
 OnStep = Callable[[int, dict[str, float], list[Group]], None]
-"""Called after each optimizer step with the number of steps done, the metrics and the groups that were trained on."""
+"""Called after each step with the number of steps done, the metrics and the groups that were trained on."""
 OnSeconds = Callable[[int, dict[str, float], list[Group]], None]
 """Called when a step is over, its checkpoint included: steps done, closed spans of trainers.step_seconds, the step's groups."""
 
@@ -44,7 +44,7 @@ class Learner(PolicyLearner, Protocol):
         ...
 
     async def save(self, step: int) -> None:
-        """Checkpoint after `step` optimizer steps."""
+        """Checkpoint after `step` steps."""
         ...
 
 
@@ -79,8 +79,8 @@ async def run_grpo(
     hook: StepHook | None = None,
     on_seconds: OnSeconds = lambda step, spans, groups: None,
 ) -> int:
-    """Train from `start_step` optimizer steps done to `config.num_steps`; the engines must hold the weights of `start_step`.
-    Returns the number of steps done.
+    """Train from `start_step` steps (batches trained on) done to `config.num_steps`; the engines must hold the weights of
+    `start_step`. Returns the number of steps done.
 
     1. Begins groups until `max_staleness` + 1 steps' worth are in flight (0: this step's own).
     2. Waits until `groups_per_step` are finished; the oldest train, whichever step they were planned for. What a later step

@@ -55,7 +55,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def staleness_metrics(groups: Sequence[Group], version: int, max_staleness: int) -> dict[str, float]:
-    """Optimizer steps between the weights that sampled a token and those that train (`version`): mean and largest over the
+    """Batches between the weights that sampled a token and those that begin to train on it (`version`): mean and largest over the
     sampled tokens that may train, and how many were too old for that (`rollout/stale_tokens`)."""
     ages = version - _sampled_versions(groups)
     trained = ages[ages <= max_staleness]

@@ -26,7 +26,7 @@ Played = tuple[GroupKey, Group]
 
 class Rollouts(Protocol):
     async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
-        """All episodes of a group, by weights of at least `version` (= optimizer steps done). `resumed`: a process that is gone
+        """All episodes of a group, by weights of at least `version` (= batches trained on). `resumed`: a process that is gone
         began it; what it finished is not played again."""
         ...
 
@@ -52,6 +52,7 @@ class RolloutWindow:
         before = ledger.opened()
         self._taken = dict(before.taken)
         self._unfinished = dict(before.playing)
+        self._given_up = set(before.rejected)
         self._position = before.next_position
         taken = sum(len(keys) for keys in before.taken.values())
         self.state = WindowState(
@@ -60,9 +61,9 @@ class RolloutWindow:
             config.late_groups,
             playing=dict(before.playing),
             complete=dict(before.complete),
-            submitted=before.accepted + before.rejected + len(before.playing) + len(before.complete),
+            submitted=before.accepted + len(before.rejected) + len(before.playing) + len(before.complete),
             accepted=before.accepted,
-            rejected=before.rejected,
+            rejected=len(before.rejected),
         )
         self.state.check()
         if taken:
@@ -74,10 +75,19 @@ class RolloutWindow:
         return None if keys is None else [self._ledger.load(key) for key in keys]
 
     def open(self, step: int) -> None:
-        """Begin what may be begun with the weights of `step`; go on with what an earlier process began."""
+        """Begin what may be begun with the weights of `step`; go on with what an earlier process began.
+
+        A synchronous step has its own groups and no others: those that came to nothing in an earlier process are tried again,
+        and replacements of an earlier step that it did without are dropped.
+        """
         unfinished, self._unfinished = self._unfinished, {}
         for key, version in sorted(unfinished.items()):
             self._start(key, version, resumed=True)
+        if self._config.max_staleness == 0:
+            for key in [key for key in (*self.state.playing, *self.state.complete) if key.step < step]:
+                self._drop(key, f"step {key.step} did without it")
+            for key in sorted(key for key in self._given_up if key.step == step and key.index < self._config.groups_per_step):
+                self._submit(key, step)
         for _ in range(self.state.room(step, self._config.num_steps, self._position)):
             planned, index = divmod(self._position, self._config.groups_per_step)
             self._submit(GroupKey(planned, index, self._sampler(planned)[index]), step)
@@ -127,8 +137,12 @@ class RolloutWindow:
 
     def _submit(self, key: GroupKey, version: int) -> None:
         self._ledger.submitted(key, version)
+        again = key in self._given_up
+        if again:
+            self._given_up.remove(key)
+            self.state.forgive()
         self.state.submit(key, version)
-        self._start(key, version, resumed=False)
+        self._start(key, version, resumed=again)
 
     def _start(self, key: GroupKey, version: int, resumed: bool) -> None:
         self._tasks[key] = asyncio.create_task(self._play(key, version, resumed), name=f"group {key}")
@@ -187,13 +201,17 @@ class RolloutWindow:
         oldest = step - self._config.max_staleness
         if self._config.late_groups == "drop":
             for key in self.state.overdue(step):
-                task = self._tasks.pop(key)
-                task.cancel()
-                self._leaving = [other for other in self._leaving if not other.done()] + [task]
-                self._reject(key, f"too old for the steps after {step}")
+                self._drop(key, f"too old for the steps after {step}")
         for key in sorted(self.state.complete):
             if newest_version(self._group(key)) < oldest:
                 self._reject(key, f"every token is older than version {oldest}")
+
+    def _drop(self, key: GroupKey, reason: str) -> None:
+        """Reject a group that may still be played."""
+        if (task := self._tasks.pop(key, None)) is not None:
+            task.cancel()
+            self._leaving = [other for other in self._leaving if not other.done()] + [task]
+        self._reject(key, reason)
 
     def _reject(self, key: GroupKey, reason: str) -> None:
         self._errors = [*self._errors[-4:], reason]

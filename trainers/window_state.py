@@ -32,7 +32,7 @@ class WindowState:
     def room(self, step: int, num_steps: int, position: int) -> int:
         """How many groups may be begun with the weights of `step`: so many that the youngest trains `max_staleness` steps
         later, and none that no step would train. `position`: how many of the plan were begun. A synchronous step plays its own
-        plan only, so that what failed in it is not made up for and a resumed run plays the same."""
+        plan only, so that what failed in it is not made up for."""
         ahead = min(self.max_staleness + 1, num_steps - step)
         room = ahead * self.groups_per_step - self.num_running
         if self.max_staleness == 0:
@@ -48,6 +48,12 @@ class WindowState:
             raise WindowStateError(f"group {key} is in flight already")
         self.playing[key] = version
         self.submitted += 1
+        self.check()
+
+    def forgive(self) -> None:
+        """A group that an earlier process had rejected is going to be submitted again: it counts once."""
+        self.submitted -= 1
+        self.rejected -= 1
         self.check()
 
     def finish(self, key: GroupKey) -> None:

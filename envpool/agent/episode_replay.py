@@ -8,26 +8,21 @@ turn in flight is sampled again; what a repeated command prints otherwise (a dur
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from envpool.agent.turn_journal import JournalEntry, read_journal
+from envpool.agent.journal_index import JournalIndex
+from envpool.agent.turn_journal import JournalEntry
 from envpool.trajectory import Turn
 
 
-def last_attempt(entries: Iterable[JournalEntry], instance_id: str, sample_index: int, seed: int) -> tuple[Turn, ...]:
-    """The turns of an episode's last attempt in a journal, from turn 0 and without a gap; empty when there are none."""
-    return _continued((), [e for e in entries if (e.instance_id, e.sample_index, e.seed) == (instance_id, sample_index, seed)])
-
-
-def journalled_group(journals: Iterable[Path], instance_id: str, group_size: int, seed: int) -> dict[int, tuple[Turn, ...]]:
+def journalled_group(journals: JournalIndex, instance_id: str, group_size: int, seed: int) -> dict[int, tuple[Turn, ...]]:
     """What the journals hold of a group: sample_index to turns, unstarted episodes left out.
 
     An episode that went on elsewhere has its first turns in one journal and the next ones in another.
     """
     found: dict[int, list[list[JournalEntry]]] = {}
-    for path in journals:
+    for written in journals.entries(seed):
         by_sample: dict[int, list[JournalEntry]] = {}
-        for entry in read_journal(path, seed):
+        for entry in written:
             if entry.instance_id == instance_id and entry.sample_index < group_size:
                 by_sample.setdefault(entry.sample_index, []).append(entry)
         for sample, entries in by_sample.items():

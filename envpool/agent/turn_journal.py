@@ -1,7 +1,6 @@
 """Finished turns as JSON lines, written the moment they are finished: a killed process loses at most the turn in flight."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ import numpy as np
 import orjson
 
 from envpool.trajectory import Turn
-
-_SEED = re.compile(rb'"seed":(\d+),')
 
 
 @dataclass(frozen=True)
@@ -53,39 +50,25 @@ class TurnJournal:
         self.close()
 
 
-def read_journal(path: Path, seed: int | None = None) -> Iterator[JournalEntry]:
-    """Every turn written, in order; with `seed` only that group's, without decoding the others.
-
-    An unfinished last line is left out; any other broken line is a ValueError.
-    """
-    mark = b"" if seed is None else b'"seed":%d,' % seed
+def read_journal(path: Path) -> Iterator[JournalEntry]:
+    """Every turn written, in order. An unfinished last line is left out; any other broken line is a ValueError."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            if mark not in line:
-                continue
-            try:
-                entry = _entry(orjson.loads(line))
-            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: not a journalled turn ({error})") from error
-            if seed is None or entry.seed == seed:
-                yield entry
+            yield journal_entry(line, f"{path}, line {number}")
+
+
+def journal_entry(line: bytes, place: str) -> JournalEntry:
+    """A whole line of a journal. Raises ValueError that names the `place` of a broken one."""
+    try:
+        return _entry(orjson.loads(line))
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{place}: not a journalled turn ({error})") from error
 
 
 _FLAGS = {"restart": False, "summary": False, "train": True}
 """Fields of a turn that are written where they differ from these; lines of earlier versions lack them."""
-
-
-def journalled_seeds(paths: Iterable[Path]) -> set[int]:
-    """The seeds of all groups that have a turn in one of the journals; decodes nothing."""
-    seeds = set()
-    for path in paths:
-        with path.open("rb") as file:
-            for line in file:
-                if (found := _SEED.search(line)) is not None:
-                    seeds.add(int(found[1]))
-    return seeds
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from trainers.group_key import GroupKey
 from trainers.group_ledger import GroupNotKeptError, LedgerState
 from trainers.grpo_loop import run_grpo
 from trainers.loss_spec import LossSpec
+from trainers.rollout_window import RolloutsFailedError
 from trainers.train_sample import TrainSample
 from verifier.reward import Group
 
@@ -80,6 +81,10 @@ class Machine:
     config: GRPOConfig
     checkpoints: dict[int, str] = field(default_factory=lambda: {0: "start"})
     finished: Counter[GroupKey] = field(default_factory=Counter)
+    broken: Callable[[GroupKey], bool] = lambda key: False
+    """Groups that infrastructure breaks."""
+    submitted: float = 0.0
+    """By the books of the newest step."""
 
     def live(self, dies_at: int = 10**9, after: bool = False) -> str | None:
         """One process from the newest checkpoint; its weights at the end, None when it died."""
@@ -90,6 +95,7 @@ class Machine:
         def on_step(step: int, metrics: dict[str, float], groups: list[Group]) -> None:
             ledger.inner.forget_before(max(self.checkpoints))
             assert metrics["rollout/staleness_max"] <= self.config.max_staleness
+            self.submitted = metrics["window/submitted"]
 
         async def go() -> None:
             await run_grpo(self.config, process, process, process, ledger, start, on_step)
@@ -115,6 +121,8 @@ class Process:
         await asyncio.sleep(1 + (key.step * 7 + key.index * 5) % 6)
         if key.index == 1 and key.step == 1:
             raise RuntimeError("this worker always dies")
+        if self.machine.broken(key):
+            raise RuntimeError("the sandbox engine is away")
         self.machine.finished[key] += 1
         turns = [make_turn([1], [key.step, key.index], [-0.1, -0.1], version), make_turn([2], [9], [-0.2], self.version)]
         group = make_group([1.0, float(key.index == 0)], task=key.task_id)
@@ -140,7 +148,7 @@ class Process:
         return [f"task/{step}/{index}" for index in range(2)]
 
     def spares(self, step: int, round_: int, used: set[str], count: int) -> list[str]:
-        return [f"spare-{step}-{round_}-{index}" for index in range(count)]
+        return [f"spare-{step}-{round_}-{len(used)}-{index}" for index in range(count)]
 
     def shape(self, step: int, groups: list[Group]) -> list[Group]:
         return groups
@@ -180,6 +188,71 @@ def test_a_death_at_any_event(tmp_path: Path, max_staleness: int, zero_spread: s
             assert weights == undisturbed
 
 
+def test_a_synchronous_step_that_came_to_nothing_is_played_again(tmp_path: Path) -> None:
+    """The sandbox engine is away, and still when the run is resumed; once it is back the run ends as if it had always been."""
+    undisturbed = Machine(tmp_path / "undisturbed", config_of(0)).live()
+    machine = Machine(tmp_path / "run", config_of(0), broken=lambda key: key.step == 2)
+    for _ in range(2):
+        with pytest.raises(RolloutsFailedError, match=r"step 3: no episode to train on .*the sandbox engine is away"):
+            machine.live()
+    machine.broken = lambda key: False
+    assert machine.live() == undisturbed
+    record = read_ledger(machine.folder / "ledger.jsonl")
+    assert [str(key) for key in record.rejected] == ["1/1/task/1/1"]  # its step did without it
+    assert machine.submitted == len(record.begun) == 8
+
+
+def test_a_replacement_that_was_rejected_may_be_played_after_all(tmp_path: Path) -> None:
+    spare = GroupKey(0, 2, "spare-0-0-2-0")
+    machine = Machine(tmp_path, config_of(0, "replace"), broken=lambda key: key == spare)
+    assert machine.live(dies_at=6) is None  # at "taken"
+    assert list(read_ledger(tmp_path / "ledger.jsonl").rejected) == [spare]
+    machine.broken = lambda key: False
+    assert machine.live(dies_at=2) is None  # at "taken" again
+    assert read_ledger(tmp_path / "ledger.jsonl").rejected == {}
+    machine.live()
+    record = read_ledger(tmp_path / "ledger.jsonl")
+    assert (machine.finished[spare], record.taken[0][2]) == (1, spare)
+    assert machine.submitted == len(record.begun)
+
+
+def test_a_replacement_that_nobody_asks_for_any_more_does_not_train_too_late(tmp_path: Path) -> None:
+    """Step 0's second group fails and a spare is begun; after a death the group comes through, and the spare is another task."""
+    machine = Machine(tmp_path, config_of(0, "replace"), broken=lambda key: key == GroupKey(0, 1, "task/0/1"))
+    assert machine.live(dies_at=5) is None
+    old, new = GroupKey(0, 2, "spare-0-0-1-0"), GroupKey(0, 2, "spare-0-0-2-0")
+    assert read_ledger(tmp_path / "ledger.jsonl").in_flight == [GroupKey(0, 0, "task/0/0"), old]
+    machine.broken = lambda key: False
+    machine.live()
+    record = read_ledger(tmp_path / "ledger.jsonl")
+    assert record.taken[0] == (GroupKey(0, 0, "task/0/0"), GroupKey(0, 1, "task/0/1"), new)
+    assert record.rejected[old] == "step 0 did without it"
+
+
+def test_two_tasks_that_were_planned_for_one_place_are_two_files(tmp_path: Path) -> None:
+    ledger = WindowLedger(tmp_path, 0, 2)
+    keys = [GroupKey(0, 2, task) for task in ("a", "b")]
+    for key in keys:
+        ledger.submitted(key, 0)
+        asyncio.run(ledger.completed(key, make_group([1.0, 0.0], task=key.task_id)))
+    assert ledger.load(keys[0]).instance_id == "a"
+    ledger.rejected(keys[0], "not asked for")
+    assert ledger.load(keys[1]).instance_id == "b"
+    ledger.close()
+
+
+def test_a_group_that_is_begun_again_has_nothing_behind_it(tmp_path: Path) -> None:
+    ledger = WindowLedger(tmp_path, 0, 2)
+    key = GroupKey(0, 2, "a")
+    ledger.submitted(key, 0)
+    asyncio.run(ledger.completed(key, make_group([1.0, 0.0], task="a")))
+    ledger.rejected(key, "too old")
+    ledger.submitted(key, 0)
+    ledger.close()
+    state = WindowLedger(tmp_path, 0, 2).opened()
+    assert (state.playing, state.complete, state.rejected) == ({key: 0}, {}, ())
+
+
 def test_events_are_read_back_and_a_torn_line_never_was(tmp_path: Path) -> None:
     keys = [GroupKey(0, index, f"owner/task-{index}") for index in range(5)]
     groups = [make_group([1.0, 0.0], task=key.task_id) for key in keys]
@@ -198,7 +271,7 @@ def test_events_are_read_back_and_a_torn_line_never_was(tmp_path: Path) -> None:
     again = WindowLedger(tmp_path, 1, 2)
     state = again.opened()
     assert (state.taken, state.playing, state.complete) == ({1: (keys[2],)}, {}, {keys[3]: 0})
-    assert (state.next_position, state.accepted, state.rejected) == (2, 3, 1)
+    assert (state.next_position, state.accepted, state.rejected) == (2, 3, (keys[4],))
     assert again.load(keys[3]).members[0].trajectory.turns[0].completion_ids.tolist() == [3, 4]
     again.forget_before(1)
     assert not (tmp_path / f"shard_{shard_name(keys[0])}.parquet").exists()

@@ -55,6 +55,15 @@ def test_round_trip(tmp_path: Path) -> None:
         (["seed"], "not of the form key=value"),
         (["rollout.episode.tool_timeout_s=500"], "tool_timeout_s=500 must be below"),
         (["rollout.lease_s=10"], "lease_s=10 must exceed"),
+        (
+            ["engine.request_timeout_s=120"],
+            r"engine.request_timeout_s=120 must be below rollout.episode.episode_timeout_s=120, .*: lower the first or raise",
+        ),
+        (
+            ["rollout.episode.episode_timeout_s=5400", "rollout.lease_s=9000"],
+            r"grpo.step_timeout_s=600 must exceed rollout.episode.episode_timeout_s=5400 and verifier.grading_timeout_s=60 "
+            r"together \(5460 s\), .*: raise it",
+        ),
     ],
 )
 def test_mistakes_are_one_line_that_names_the_key(overrides: list[str], message: str) -> None:

@@ -10,6 +10,7 @@ from configs.sandbox_config import SandboxConfig
 from envpool.action_format import ToolCall, render_action
 from envpool.agent.episode import run_episode
 from envpool.agent.episode_replay import journalled_group
+from envpool.agent.journal_index import JournalIndex
 from envpool.agent.turn_journal import TurnJournal, read_journal
 from envpool.policy import Generate
 from envpool.problem import Problem
@@ -76,13 +77,13 @@ def written(trajectory: Trajectory) -> list[tuple[list[int], list[int], list[flo
 
 
 async def test_an_episode_goes_on_where_its_worker_died(images: FolderImages, calc_image: str, tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
+    path = tmp_path / "journal" / "worker_0.jsonl"
     with TurnJournal(tmp_path / "undisturbed.jsonl") as journal:
         whole = await play(images, calc_image, LinePolicy(CHAT, LINES), journal)
     with TurnJournal(path) as journal, pytest.raises(DiesError):
         await play(images, calc_image, LinePolicy(CHAT, LINES), journal, dies_after=3)
 
-    turns = journalled_group([path, tmp_path / "undisturbed.jsonl"][:1], "demo-1", group_size=4, seed=11)
+    turns = journalled_group(JournalIndex(path.parent), "demo-1", group_size=4, seed=11)
     assert {index: len(found) for index, found in turns.items()} == {2: 3}
     rest = LinePolicy(CHAT, LINES[3:])  # the policy is asked for what is missing, and for nothing else
     with TurnJournal(path) as journal:
@@ -100,7 +101,7 @@ async def test_a_replayed_turn_keeps_what_the_model_was_shown(images: FolderImag
     lines = [bash("ls"), bash("echo $RANDOM$RANDOM$RANDOM | tee number"), bash("ls pkg"), LINES[-1]]
     with TurnJournal(path) as journal, pytest.raises(DiesError):
         await play(images, calc_image, LinePolicy(CHAT, lines), journal, dies_after=3)
-    turns, policy = journalled_group([path], "demo-1", 4, 11), LinePolicy(CHAT, lines[3:])
+    turns, policy = journalled_group(JournalIndex(tmp_path), "demo-1", 4, 11), LinePolicy(CHAT, lines[3:])
     with TurnJournal(path) as journal:
         resumed = await play(images, calc_image, policy, journal, recorded=turns[2])
     assert len(policy.requests) == 1
@@ -131,7 +132,7 @@ def test_an_episode_that_went_on_elsewhere_is_in_two_journals(tmp_path: Path) ->
             first.append("demo-1", 0, index, turns[index], 11)
         first.append("demo-1", 1, 1, turns[1], 11)  # its beginning is nowhere
         first.append("demo-1", 0, 0, turns[4], 12)  # another seed
-    found = journalled_group(paths, "demo-1", 4, 11)
+    found = journalled_group(JournalIndex(tmp_path), "demo-1", 4, 11)
     assert {index: [int(turn.context_ids[0]) for turn in chain] for index, chain in found.items()} == {0: [0, 1, 2, 3, 4]}
 
 
@@ -139,7 +140,8 @@ async def test_other_playings_of_the_task_are_not_resumed(images: FolderImages, 
     path = tmp_path / "journal.jsonl"
     with TurnJournal(path) as journal:
         await play(images, calc_image, LinePolicy(CHAT, LINES), journal)
-    assert journalled_group([path], "demo-1", 4, seed=12) == {}
-    assert journalled_group([path], "demo-2", 4, seed=11) == {}
-    assert journalled_group([path], "demo-1", 2, seed=11) == {}
-    assert journalled_group([], "demo-1", 4, seed=11) == {}
+    journals = JournalIndex(tmp_path)
+    assert journalled_group(journals, "demo-1", 4, seed=12) == {}
+    assert journalled_group(journals, "demo-2", 4, seed=11) == {}
+    assert journalled_group(journals, "demo-1", 2, seed=11) == {}
+    assert journalled_group(JournalIndex(tmp_path / "nowhere"), "demo-1", 4, seed=11) == {}
