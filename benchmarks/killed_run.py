@@ -10,7 +10,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from envpool.sandbox_parts.process_tree import carries, descendants, live_processes
+from envpool.sandbox_parts.process_tree import carries, live_processes
 
 MARK = "SWE_KILL_CAMPAIGN"
 VICTIMS = ("engine", "rollout_worker", "learner", "sandbox", "driver")
@@ -78,8 +78,9 @@ class KilledRun:
         mine = self._mine()
         if victim != "sandbox":
             return [pid for pid in mine if _title(pid).startswith(TITLES[victim])]
-        workers = [pid for pid in mine if _title(pid).startswith(TITLES["rollout_worker"])]
-        return [process.pid for pid in workers for process in descendants(pid, live_processes())]
+        workers = {pid for pid in mine if _title(pid).startswith(TITLES["rollout_worker"])}
+        # Its first process only: what runs inside may have been killed by the agent, and is no lost sandbox.
+        return [process.pid for process in live_processes() if process.parent in workers]
 
     def _wait_until_gone(self) -> int:
         deadline = time.monotonic() + ORPHAN_S

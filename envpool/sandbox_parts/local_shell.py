@@ -16,14 +16,16 @@ MARKER = "SWE_MASTER_SANDBOX"  # in the environment of every process of a plain 
 CHUNK_BYTES = 65_536  # what a pipe holds
 POLL_S = 0.5
 ENDING_POLL_S = 0.002
+DEATH_S = 0.05  # from the end of the output of a bubblewrap that was killed to its exit code
 KILL_S = 10.0
 
 
 class LocalShell:
     """The ShellStream of a local process, in one of two forms.
 
-    `marker` None: `command` is bubblewrap, and the pid namespace ends everything. Otherwise `command` is the shell itself
-    with `MARKER=marker` in its environment; by that, processes that left its tree are found.
+    `marker` None: `command` is bubblewrap, and the pid namespace ends everything. Nothing inside can reach bubblewrap's own
+    process: when a signal ends it, reading and writing raise SandboxLostError. Otherwise `command` is the shell itself with
+    `MARKER=marker` in its environment; by that, processes that left its tree are found.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", marker: str | None) -> None:
@@ -74,7 +76,10 @@ class LocalShell:
                 continue
             if self._marker is None and self._init_fd < 0 and self._ended is None:
                 self._find_init()
-            return chunk
+            if chunk:
+                return chunk
+            break
+        await self._check_alive()
         return b""
 
     async def write(self, data: bytes) -> None:
@@ -87,6 +92,16 @@ class LocalShell:
                 view = view[os.write(pipe.fileno(), view) :]
             except BlockingIOError:
                 await self._ready(pipe.fileno(), write=True)
+            except BrokenPipeError:
+                await self._check_alive()
+                raise
+
+    async def _check_alive(self) -> None:
+        """Raise SandboxLostError when somebody outside killed the namespace."""
+        if self._marker is None and self._ended is None:
+            await self.wait(DEATH_S)
+            if (exit_code := self._process.poll()) is not None and exit_code < 0:
+                raise SandboxLostError(f"a sandbox's bubblewrap was killed from outside (signal {-exit_code})")
 
     async def wait(self, timeout_s: float) -> None:
         for _ in range(int(timeout_s / ENDING_POLL_S)):

@@ -1,5 +1,7 @@
 import asyncio
 import logging
+import os
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
@@ -10,6 +12,7 @@ import pytest
 from configs.sandbox_config import SandboxConfig
 from envpool.sandbox_errors import ImageMissingError, SandboxLostError
 from envpool.sandbox_parts.image_cache import FolderImages
+from envpool.sandbox_parts.process_tree import live_processes
 from envpool.sandboxes import process_sandbox
 from envpool.sandboxes.process_sandbox import ProcessBackend, ProcessSandbox, bubblewrap_works
 from tests.envpool.sandboxes.sandbox_faults import FAULTS, running_with, runs, unique_seconds, works
@@ -42,6 +45,32 @@ def folders_of(owner: str) -> list[Path]:
 async def test_sandbox_survives(sandbox: ProcessSandbox, fault: str) -> None:
     await FAULTS[fault](sandbox)
     await works(sandbox)
+
+
+@pytest.mark.parametrize("command", ["", "sleep 20"])
+async def test_a_namespace_killed_from_outside_is_a_lost_sandbox(
+    images: FolderImages, calc_image: str, owner: str, command: str
+) -> None:
+    if not bubblewrap_works():
+        pytest.skip("bubblewrap does not work here")
+    backend = ProcessBackend(SandboxConfig(isolation="bubblewrap"), images, owner)
+    before = set(children())
+    try:
+        sandbox = await backend.start(calc_image, "/testbed")
+        (namespace,) = set(children()) - before
+        running = asyncio.create_task(sandbox.run(command, 30)) if command else None
+        await asyncio.sleep(0.2)
+        os.kill(namespace, signal.SIGKILL)
+        with pytest.raises(SandboxLostError, match="killed from outside"):
+            await (running or sandbox.run("echo late", 20))
+        await sandbox.close()
+    finally:
+        await backend.close()
+    assert folders_of(owner) == []
+
+
+def children() -> list[int]:
+    return [process.pid for process in live_processes() if process.parent == os.getpid()]
 
 
 async def test_tree_and_environment(sandbox: ProcessSandbox) -> None:
