@@ -12,6 +12,7 @@ from cluster.loop_evaluation import LoopEvaluation, evaluation_metrics
 from cluster.stages.grpo_stage import evaluation_seed
 from configs.grpo_config import GRPOConfig
 from envpool.agent.episode_replay import journalled_group
+from envpool.agent.journal_index import JournalIndex
 from envpool.agent.turn_journal import TurnJournal
 from tests.trainers.test_rollout_window import TimedWorld
 from tests.trainers.training_doubles import make_group, make_turn, with_version
@@ -100,7 +101,8 @@ def test_a_group_that_is_played_again_does_not_find_the_episodes_of_an_earlier_e
     turn = make_turn([1, 2], [3, 4], [-0.1, -0.2])
     with TurnJournal(tmp_path / "worker_0.jsonl") as journal:
         journal.append("a", 0, 0, turn, evaluation_seed(7, 10, "a"))
-    found = [journalled_group([tmp_path / "worker_0.jsonl"], "a", 1, evaluation_seed(7, step, "a")) for step in (10, 20)]
+    index = JournalIndex(tmp_path)
+    found = [journalled_group(index, "a", 1, evaluation_seed(7, step, "a")) for step in (10, 20)]
     assert [sorted(turns) for turns in found] == [[0], []]
 
 
