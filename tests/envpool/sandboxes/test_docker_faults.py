@@ -111,7 +111,7 @@ def _pause(sandbox: DockerSandbox) -> bool:
 
 async def paused_container(sandbox: DockerSandbox) -> None:
     async with asyncio.timeout(60):
-        while not await asyncio.to_thread(_pause, sandbox):
+        while not await asyncio.to_thread(_pause, sandbox):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
     assert (await sandbox.run("echo late", 1)).timed_out
     assert (await sandbox.run("pwd", 20)).output == "/testbed\n"
