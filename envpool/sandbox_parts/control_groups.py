@@ -5,7 +5,7 @@ this process's own group, which a plain process usually may not do. Where nothin
 limited; `limited_controllers` says what is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -105,12 +105,12 @@ class ControlGroup:
                 folder.rmdir()
 
 
-def remove_empty_groups(prefix: str, kept: set[str]) -> int:
-    """Remove groups whose name begins with `prefix`, is not in `kept`, and in which nothing runs; how many."""
+def remove_empty_groups(prefix: str, is_held: Callable[[str], bool]) -> int:
+    """Remove groups whose name begins with `prefix`, is held by nobody, and in which nothing runs; how many."""
     removed = 0
     for _, parent in parents():
         for folder in parent.glob(f"{prefix}*"):
-            if folder.name not in kept:
+            if not is_held(folder.name):
                 with suppress(OSError):
                     folder.rmdir()
                     removed += 1

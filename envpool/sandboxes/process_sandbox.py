@@ -284,7 +284,8 @@ class ProcessBackend:
         if self._isolated is None:
             self._isolated = await asyncio.to_thread(self._choose_isolation)
             await asyncio.to_thread(reap_folders, self._owner)
-            remove_empty_groups(f"swe-master-{self._owner}-", {folder.name for folder in self._folders})
+            # A group is named as the folder that was there before it; another living worker of this name may be starting one.
+            remove_empty_groups(f"swe-master-{self._owner}-", lambda name: Path(tempfile.gettempdir(), name).exists())
         source = self._images.path(image)
         folder = sandbox_folder(self._owner, self._folders)
         sandbox = ProcessSandbox(folder, workdir, self._isolated, self._prelude(), self._folders, self._config.flood_mib << 20)

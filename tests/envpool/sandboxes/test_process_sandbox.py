@@ -11,8 +11,10 @@ import pytest
 
 from configs.sandbox_config import SandboxConfig
 from envpool.sandbox_errors import ImageMissingError, SandboxLostError
+from envpool.sandbox_parts.control_groups import ControlGroup, GroupLimits
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandbox_parts.process_tree import live_processes
+from envpool.sandbox_parts.sandbox_reaper import sandbox_folder
 from envpool.sandboxes import process_sandbox
 from envpool.sandboxes.process_sandbox import ProcessBackend, ProcessSandbox, bubblewrap_works
 from tests.envpool.sandboxes.sandbox_faults import FAULTS, running_with, runs, unique_seconds, works
@@ -61,6 +63,7 @@ async def test_a_namespace_killed_from_outside_is_a_lost_sandbox(
         running = asyncio.create_task(sandbox.run(command, 30)) if command else None
         await asyncio.sleep(0.2)
         os.kill(namespace, signal.SIGKILL)
+        await asyncio.sleep(0.2)  # the shell inside dies a moment later
         with pytest.raises(SandboxLostError, match="killed from outside"):
             await (running or sandbox.run("echo late", 20))
         await sandbox.close()
@@ -218,3 +221,19 @@ async def test_missing_image_and_wrong_isolation(images: FolderImages, owner: st
         await ProcessBackend(SandboxConfig(isolation="none"), images, owner).start("folder:absent", "/testbed")
     with pytest.raises(ValueError, match=r"sandbox\.isolation='jail'"):
         ProcessBackend(SandboxConfig(isolation="jail"), images, owner)
+
+
+async def test_a_group_that_another_worker_of_the_name_is_starting_stays(
+    images: FolderImages, calc_image: str, owner: str
+) -> None:
+    starting = sandbox_folder(owner, set())  # its sandbox runs nothing yet
+    group = ControlGroup(starting.name)
+    group.make(GroupLimits(64, 20, 1.0))
+    backend = ProcessBackend(SandboxConfig(), images, owner)
+    try:
+        await works(await backend.start(calc_image, "/testbed"))
+        assert all(folder.exists() for _, folder in group._folders)
+    finally:
+        await backend.close()
+        group.remove()
+        starting.rmdir()
