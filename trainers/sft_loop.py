@@ -1,6 +1,5 @@
 """The supervised loop: seeded batches, one optimizer step each."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,27 +103,20 @@ async def run_sft(
     start_step: int,
     seed: int,
     on_step: OnSFTStep,
-    stop: asyncio.Event | None = None,
 ) -> None:
     """Train from `start_step` optimizer steps done to the end, saving every `checkpoint_every` steps and at the end.
 
-    See `sft_data` for which samples train. `stop` ends the loop between steps; finished steps are saved first. Raises
-    ValueError when no sample is left.
+    See `sft_data` for which samples train. Raises ValueError when no sample is left.
     """
     data = sft_data(config, samples, seed)
     loss = sft_loss_spec(config.context_loss_weight)
     num_steps = steps_of(config, len(data.train)) if isinstance(config, SFTConfig) else config.num_steps
-    saved = step = start_step
-    while step < num_steps and not (stop is not None and stop.is_set()):
-        batch = [data.train[index] for index in batch_indices(len(data.train), config.batch_size, seed, step)]
+    for step in range(start_step + 1, num_steps + 1):
+        batch = [data.train[index] for index in batch_indices(len(data.train), config.batch_size, seed, step - 1)]
         metrics = await learner.train_step(batch, loss)
-        step += 1
         if step % config.checkpoint_every == 0 or step == num_steps:
             metrics |= await _save(learner, step, data.validation)
-            saved = step
         on_step(step, metrics | data.fitted.metrics | {"epoch": step * config.batch_size / len(data.train)})
-    if saved < step:
-        await _save(learner, step, data.validation)
 
 
 async def _save(learner: SFTLearner, step: int, validation: Sequence[TrainSample]) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""Seeded batches, resume, stop, and samples that are too long."""
+"""Seeded batches, resume, and samples that are too long."""
 
-import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,17 +38,22 @@ class CountingLearner:
         return [np.full(len(sample.token_ids), -0.5, np.float32) for sample in samples]
 
 
+class DeadError(Exception):
+    pass
+
+
 async def train(
-    config: SFTConfig | WorldModelConfig, start_step: int = 0, stop_after: int = 99
+    config: SFTConfig | WorldModelConfig, start_step: int = 0, dies_after: int = 99
 ) -> tuple[CountingLearner, list[int]]:
-    learner, steps, stop = CountingLearner(), [], asyncio.Event()
+    learner, steps = CountingLearner(), list[int]()
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         steps.append(step)
-        if step >= stop_after:
-            stop.set()
+        if step >= dies_after:
+            raise DeadError
 
-    await run_sft(config, SAMPLES, learner, start_step, 0, on_step, stop)
+    with contextlib.suppress(DeadError):
+        await run_sft(config, SAMPLES, learner, start_step, 0, on_step)
     return learner, steps
 
 
@@ -62,11 +67,11 @@ def test_every_epoch_sees_every_sample_once_in_another_order() -> None:
 
 async def test_resume_goes_on_as_an_unbroken_run() -> None:
     unbroken, _ = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3))
-    first, steps = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3), stop_after=4)
-    second, _ = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3), start_step=4)
-    assert first.lengths + second.lengths == unbroken.lengths
-    assert steps == [1, 2, 3, 4]
-    assert (unbroken.saved, first.saved, second.saved) == ([3, 6, 7], [3, 4], [6, 7])
+    first, steps = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3), dies_after=4)
+    second, later_steps = await train(SFTConfig(num_steps=7, batch_size=2, checkpoint_every=3), start_step=3)
+    assert first.lengths[:3] + second.lengths == unbroken.lengths
+    assert (steps, later_steps) == ([1, 2, 3, 4], [4, 5, 6, 7])
+    assert (unbroken.saved, first.saved, second.saved) == ([3, 6, 7], [3], [6, 7])
 
 
 async def test_loss_and_lengths_come_from_the_configuration() -> None:
