@@ -5,6 +5,7 @@ are asked for; the chosen patches, as predictions; TTS@K against Pass@K; the sco
 patch cost.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,13 +15,14 @@ import numpy as np
 
 from cluster.calibration_file import read_calibration, scorer_name
 from cluster.candidate_scoring import CandidateSignals, CandidateVotes, edit_of, signals_of_groups, votes_of_groups
-from cluster.evaluation_stamp import newest_evaluation, stamp_name
+from cluster.evaluation_stamp import newest_evaluation, read_stamp, stamp_name
 from cluster.group_store import read_groups
 from cluster.patch_choices import chosen_rows, judged_candidate, write_choices
 from cluster.stage import Stage, StageContext, StageError
 from cluster.stages.eval_stage import estimate, pass_at_table
 from cluster.stages.world_model_stage import context_of
 from cluster.vote_store import Votes
+from cluster.weights_fingerprint import weights_fingerprint
 from cluster.world_model_judging import measured_runs, world_client
 from verifier.calibration import Calibration, calibration_from_dict
 from verifier.estimates import bootstrap_interval, pass_at_k_per_task
@@ -40,7 +42,7 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
         raise StageError(
             f"tts needs world-model first (swe-master world-model --resume {context.folder.root}) or world_model.endpoint"
         )
-    name, groups, unplayed = evaluated_groups(context)
+    name, groups, unplayed = await asyncio.to_thread(evaluated_groups, context)
     async with world_client(context) as client:
         return await choice_of(context, client, name, groups, unplayed)
 
@@ -81,12 +83,16 @@ async def choice_of(
 
 def evaluated_groups(context: StageContext) -> tuple[str, list[Group], int]:
     """The newest evaluation, its tasks that have a candidate, and how many have none. Raises StageError, also when no task has
-    enough candidates."""
+    enough candidates, or when the policy has been trained on since."""
     count = context.config.tts.num_candidates
     name = newest_evaluation(context.folder)
     if name is None:
         raise StageError(f"tts needs candidates: swe-master eval --resume {context.folder.root}")
-    groups, record = list(read_groups(context.folder.root / "trajectories" / name)), context.folder.stage_records()[name]
+    folder, record = context.folder.root / "trajectories" / name, context.folder.stage_records()[name]
+    groups, stamp = list(read_groups(folder)), read_stamp(folder)
+    policy = name.removeprefix("eval-")
+    if stamp is not None and stamp["weights"] != weights_fingerprint(context.folder.hf(policy)):
+        raise StageError(f"{name} was played by an earlier {policy} policy: swe-master eval --resume {context.folder.root}")
     if len(groups) < record.get("num_tasks", 0) + record.get("unplayed_tasks", 0):
         raise StageError(f"{name} was begun anew and is not finished: swe-master eval --resume {context.folder.root}")
     if not any(len(group.members) >= count for group in groups):

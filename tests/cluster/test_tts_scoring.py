@@ -19,6 +19,7 @@ from cluster.run_export import export_run
 from cluster.run_folder import RunFolder
 from cluster.stage import StageError
 from cluster.stages.tts_stage import cost_record, evaluated_groups, scaling_tables, scorer_record
+from cluster.weights_fingerprint import weights_fingerprint
 from configs.run_config import RunConfig
 from configs.tts_config import TTSConfig
 from configs.world_model_config import WorldModelConfig
@@ -226,6 +227,21 @@ def test_tasks_with_too_few_candidates_are_chosen_for_and_counted(context: Any) 
     assert (name, [group.instance_id for group in played], unplayed) == ("eval-sft", ["task", "short"], 1)
     context.folder.record_stage("eval-sft", {"num_tasks": 3, "unplayed_tasks": 1})
     with pytest.raises(StageError, match="eval-sft was begun anew and is not finished"):
+        evaluated_groups(context)
+
+
+def test_candidates_of_a_policy_that_was_trained_on_since_are_refused(context: Any) -> None:
+    weights = context.folder.hf("sft") / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"old")
+    stored = context.folder.root / "trajectories" / "eval-sft"
+    put_aside_others(stored, {"weights": weights_fingerprint(weights.parent)})
+    with GroupStore(stored) as store:
+        store.add(GROUPS[0])
+    context.folder.record_stage("eval-sft", {"num_tasks": 1, "unplayed_tasks": 0})
+    assert [group.instance_id for group in evaluated_groups(context)[1]] == ["task"]
+    weights.write_bytes(b"newer")
+    with pytest.raises(StageError, match="eval-sft was played by an earlier sft policy"):
         evaluated_groups(context)
 
 
