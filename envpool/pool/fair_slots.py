@@ -44,10 +44,12 @@ class FairSlots:
             raise
 
     def _leave(self, group: str, turn: "asyncio.Future[None]") -> None:
-        queue = self._waiting[group]
-        queue.remove(turn)
-        if not queue:
-            del self._waiting[group]
+        """Give up a place; `_release` may have passed over it already, between the cancellation and this."""
+        queue = self._waiting.get(group, deque())
+        if turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._waiting[group]
 
     def _release(self) -> None:
         while self._waiting:

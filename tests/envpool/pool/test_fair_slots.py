@@ -27,7 +27,8 @@ async def served(total: int, askers: list[str], cancelled: Collection[int] = ())
     await asyncio.sleep(0)
     for number in cancelled:
         tasks[number].cancel()
-    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+    assert {type(outcome) for outcome in outcomes} <= {type(None), asyncio.CancelledError}
     async with asyncio.timeout(5), slots.take("after"):
         assert slots.num_waiting == 0
     return order, most
