@@ -2,8 +2,8 @@
 
 It is read from the task's start state (set up, hidden paths not looked at), and it never depends on the oracle. The work tree
 is not changed, so that a grader can read it before its own work: the files in question are copied to a folder below `.git`,
-and the patch is applied there. There is nothing else in that folder, so a hidden file can neither be read nor keep a patch
-from applying; symbolic links are not followed.
+and the patch is applied there, in a repository of its own that git did not take the time to set up. There is nothing else in
+that folder, so a hidden file can neither be read nor keep a patch from applying; symbolic links are not followed.
 """
 
 import posixpath
@@ -52,7 +52,7 @@ for file in FILES; do
         mkdir -p -- SCRATCH/"$file" || exit 93
     fi
 done
-{GIT} init -q --template= SCRATCH || exit 94
+mkdir -p SCRATCH/.git/objects SCRATCH/.git/refs && echo 'ref: refs/heads/none' > SCRATCH/.git/HEAD || exit 94
 )"""
 LIST_PLAIN = f"""(
 cd -- WORKDIR/SCRATCH || exit 90
