@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.engine_pool import RoutedGenerate
 from actors.episode_slots import EpisodeSlots
+from actors.group_request import GroupRequest
 from actors.simulation import Simulation
 from actors.worker_policies import endpoint_policy, scripted_policies
 from configs.rollout_config import RolloutConfig
@@ -30,7 +31,6 @@ from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxUnavailableError
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes import SANDBOXES
-from envpool.task import Task
 from envpool.trajectory import Turn
 from verifier.grade_cache import GradeCache
 from verifier.group_rollout import play_group
@@ -104,29 +104,14 @@ class RolloutWorker:
         async with self._slots.take(1):
             return await patch_signals(problem, diffs, self._pool, self._config.verifier.grading_timeout_s, prepare)
 
-    async def play_group(
-        self,
-        task: Task,
-        policy: str,
-        group_size: int,
-        temperature: float,
-        seed: int,
-        resume: bool = False,
-        max_turns: int = 0,
-        real: bool = False,
-        beside_training: bool = False,
-    ) -> Group:
-        """`group_size` episodes of one task by one policy, graded and rewarded; see verifier.group_rollout.play_group.
-
-        `resume`: go on where the journals of this run show that a dead process stood. `max_turns` replaces the limit of
-        `rollout.episode`, unless 0. `real`: commands are executed and hidden tests decide, also in a run that trains with a world
-        model; its audits neither see nor count such a group. `beside_training`: an evaluation that lets training groups go first.
-        While the group waits for its turn, its sandboxes are started ahead. Raises PolicyError for a policy that is not there,
-        and SandboxUnavailableError when the world model is not there, or when this node's engine is away and took the whole group
-        with it.
+    async def play_group(self, request: GroupRequest) -> Group:
+        """The group, graded and rewarded; see verifier.group_rollout.play_group. While it waits for its turn, its sandboxes are
+        started ahead. Raises PolicyError for a policy that is not there, and SandboxUnavailableError when the world model is not
+        there, or when this node's engine is away and took the whole group with it.
         """
         if self._pool is None:
             raise WorkerNotStartedError("the rollout worker is not started")
+        task, policy, seed, resume, real = request.task, request.policy, request.seed, request.resume, request.real
         if policy not in self._policies:
             raise PolicyError(f"no policy {policy!r} here; there are {', '.join(sorted(self._policies))}")
 
@@ -136,28 +121,28 @@ class RolloutWorker:
 
         if policy == "endpoint" and not resume:  # what was paid for in an earlier try of this run is not asked again
             resume = seed in await self._played_before
-        wanted = (task.instance_id, group_size, seed) if resume else None
+        wanted = (task.instance_id, request.group_size, seed) if resume else None
         pool = self._pool
         if (simulation := None if real else self._simulation) is None and not real and uses_world_model(self._config):
             raise SandboxUnavailableError("the rollout worker has no world model: train one, or set world_model.endpoint")
-        pool.prefetch(task.problem.image, task.problem.workdir, group_size)
+        pool.prefetch(task.problem.image, task.problem.workdir, request.group_size)
         asked = time.monotonic()
         async with (
             self._cut_of(task.instance_id, seed) as cut,
             self._recorded(wanted, cut) as recorded,
-            self._slots.take(group_size, beside_training),
+            self._slots.take(request.group_size, request.beside_training),
         ):
             waited = time.monotonic() - asked
             group = await play_group(
                 task,
-                group_size=group_size,
+                group_size=request.group_size,
                 generate=self._policies[policy],
                 policy_name=policy,
                 pool=pool,
                 chat=self._chat,
-                rollout=_limited(self._config.rollout, max_turns),
+                rollout=_limited(self._config.rollout, request.max_turns),
                 verifier=self._config.verifier,
-                temperature=temperature,
+                temperature=request.temperature,
                 seed=seed,
                 cache=self._cache,
                 on_turn=on_turn,

@@ -2,7 +2,7 @@
 
 workers = await RolloutWorkers.start(config, model_dir, images_root, journal_dir)
 await workers.connect(pool.handles)                            # needed for the policy named `engine` only
-group = await workers.play_group(task, "engine", group_size=8, temperature=1.0, seed=0)
+group = await workers.play_group(GroupRequest(task, "engine", group_size=8, temperature=1.0, seed=0))
 await workers.close()
 """
 
@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from actors.group_request import GroupRequest
 from actors.ray_calls import arrives, cause_of, make_actor
 from actors.rollout_worker import RolloutWorker, WorkerNotStartedError
 from configs.run_config import RunConfig
@@ -23,7 +25,6 @@ from envpool.pool.image_affinity import choose_node
 from envpool.preparation import Preparation
 from envpool.problem import Problem
 from envpool.sandbox_errors import SandboxError, SandboxUnavailableError, retry_rule
-from envpool.task import Task
 from verifier.patch_signals import PatchSignals
 from verifier.reward import Group
 
@@ -100,21 +101,9 @@ class RolloutWorkers:
             raise SandboxError(f"{problem.instance_id}: its patches could not be tried: {cause_of(error)}") from error
         return signals
 
-    async def play_group(
-        self,
-        task: Task,
-        policy: str,
-        group_size: int,
-        temperature: float,
-        seed: int,
-        resume: bool = False,
-        max_turns: int = 0,
-        real: bool = False,
-        beside_training: bool = False,
-    ) -> Group:
+    async def play_group(self, request: GroupRequest) -> Group:
         """One group, on the worker that its image belongs to as long as the loads are fair. Await many of these at once;
-        workers bound what really runs. `resume`: an earlier driver began it; go on after its journalled turns. `real`: no world
-        model takes part. `beside_training`: training groups go first.
+        workers bound what really runs.
 
         A group whose worker died, alone or with its node, goes on from the journalled turns on a worker that is up; one whose
         node lost its sandbox engine is played on another. Cancelling this ends its episodes and sandboxes. Raises
@@ -122,11 +111,10 @@ class RolloutWorkers:
         """
 
         def begin(handle: Any, again: bool) -> Any:
-            rest = (seed, resume or again, max_turns, real, beside_training)
-            return handle.play_group.remote(task, policy, group_size, temperature, *rest)
+            return handle.play_group.remote(replace(request, resume=request.resume or again))
 
         try:
-            group: Group = await self._outlived(task.problem, group_size, begin)
+            group: Group = await self._outlived(request.task.problem, request.group_size, begin)
         except RayError as error:
             if not isinstance(error, PolicyError):
                 raise

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from actors.group_request import GroupRequest
 from actors.rollout_worker import RolloutWorker
 from benchmarks.simulated_clock import run_simulated
 from cluster.group_store import write_shard
@@ -154,7 +155,7 @@ async def concurrent_episodes(count: int, folder: Path) -> dict[str, float]:
     gc.collect()
     memory, cpu, began = resident_mib(), time.process_time(), time.monotonic()
     tasks = map(bench_task, range(count // GROUP_SIZE))
-    groups = await asyncio.gather(*(worker.play_group(task, "paced", GROUP_SIZE, 1.0, seed=0) for task in tasks))
+    groups = await asyncio.gather(*(worker.play_group(GroupRequest(task, "paced", GROUP_SIZE, 1.0, seed=0)) for task in tasks))
     cpu, wall = time.process_time() - cpu, time.monotonic() - began
     added, stats = resident_mib() - memory, await worker.stats()
     await worker.close()

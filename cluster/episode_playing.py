@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from actors.group_request import GroupRequest
 from cluster.evaluation_stamp import num_put_aside
 from cluster.group_store import GroupStore, read_groups
 from cluster.stage import StageContext, StageError
@@ -82,13 +83,15 @@ async def play_mixed(
     parts = await asyncio.gather(
         *(
             context.fleet.play(
-                task,
-                policy,
-                count,
-                temperature,
-                task_seed(context.config.seed, stage, task.instance_id, policy),
-                max_turns=max_turns,
-                real=real,
+                GroupRequest(
+                    task,
+                    policy,
+                    count,
+                    temperature,
+                    seed=task_seed(context.config.seed, stage, task.instance_id, policy),
+                    max_turns=max_turns,
+                    real=real,
+                )
             )
             for policy, count in shares.items()
         )

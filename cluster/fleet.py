@@ -13,6 +13,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from actors.engine_pool import EnginePool, RoutedGenerate
+from actors.group_request import GroupRequest
 from actors.learner_group import LearnerGroup
 from actors.logprob_gap import sync_metrics
 from actors.rollout_workers import RolloutWorkers
@@ -76,31 +77,15 @@ class Fleet:
         self._once("engines", self._start_engines)
         self._once("learner", self._start_learner)
 
-    async def play(
-        self,
-        task: Task,
-        policy: str,
-        group_size: int,
-        temperature: float,
-        seed: int,
-        resume: bool = False,
-        max_turns: int = 0,
-        real: bool = False,
-        beside_training: bool = False,
-    ) -> Group:
-        """One group on a rollout worker. `policy` is `engine`, `endpoint` or a scripted teacher's name. `resume`: an earlier
-        process began the group. `max_turns` in place of rollout.episode.max_turns, unless 0. `real`: commands are executed and
-        hidden tests decide, also where the run trains with a world model (every evaluation). `beside_training`: training groups
-        go first."""
+    async def play(self, request: GroupRequest) -> Group:
+        """One group on a rollout worker."""
         workers: RolloutWorkers = await self._once("workers", self._start_workers)
-        if uses_world_model(self._config) and not real:
+        if uses_world_model(self._config) and not request.real:
             await self._once("world model connected", self._connect_world_model)
-        if policy == "engine":
+        if request.policy == "engine":
             await self._once("connected", self._connect_workers)
             await self._awake_engines()
-        rest = (seed, resume, max_turns, real, beside_training)
-        group: Group = await workers.play_group(task, policy, group_size, temperature, *rest)
-        return group
+        return await workers.play_group(request)
 
     async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """What patches do to tests that need no oracle, on a rollout worker."""

@@ -3,8 +3,10 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from actors.group_request import GroupRequest
 from actors.learner_group import LearnerGroupError
 from cluster.episode_playing import task_seed
 from cluster.group_store import write_shard
@@ -46,7 +48,8 @@ class TaskRollouts:
     async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
         config = self._context.config.grpo
         task, seed = self._tasks[key.task_id], group_seed(self._context.config.seed, key)
-        return await self._context.fleet.play(task, "engine", config.group_size, config.temperature, seed, resumed)
+        request = GroupRequest(task, "engine", config.group_size, config.temperature, seed, resume=resumed)
+        return await self._context.fleet.play(request)
 
     async def cut(self, key: GroupKey) -> None:
         await self._context.fleet.cut(self._tasks[key.task_id], group_seed(self._context.config.seed, key))
@@ -153,8 +156,8 @@ def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
 
     async def play(step: int, task_id: str) -> Group:
         task_dice = evaluation_seed(seed, step, task_id)
-        task, count = tasks[task_id], config.eval_samples
-        return await context.fleet.play(task, "engine", count, config.temperature, task_dice, real=True, beside_training=True)
+        request = GroupRequest(tasks[task_id], "engine", config.eval_samples, config.temperature, task_dice)
+        return await context.fleet.play(replace(request, real=True, beside_training=True))
 
     def on_score(step: int, metrics: Mapping[str, float]) -> None:
         context.sinks.log(EVALUATION, step, metrics)

@@ -5,6 +5,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from actors.group_request import GroupRequest
 from actors.rollout_worker import RolloutWorker
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
@@ -25,7 +26,7 @@ async def test_a_group_is_cut_while_its_journal_is_read(images: FolderImages, tm
     model = str(resolve_model_path("tiny_base"))
     await worker.start(config, model, str(images.root), str(journals / "worker_0.jsonl"), "cut-test")
     try:
-        playing = asyncio.create_task(worker.play_group(micro.task, "careful", 2, 1.0, seed=7, resume=True))
+        playing = asyncio.create_task(worker.play_group(GroupRequest(micro.task, "careful", 2, 1.0, seed=7, resume=True)))
         await asyncio.sleep(0.1)
         await worker.cut_group(micro.task.instance_id, 7)
         group = await asyncio.wait_for(playing, 20)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
+from actors.group_request import GroupRequest
 from actors.rollout_worker import RolloutWorker, WorkerNotStartedError
 from actors.rollout_workers import GROUP_TRIES, RolloutWorkers
 from envpool.policy import PolicyError
@@ -60,7 +61,7 @@ def try_patches(workers: RolloutWorkers) -> Awaitable[list[PatchSignals]]:
 
 
 def play_group(workers: RolloutWorkers) -> Awaitable[Group]:
-    return workers.play_group(TASK, "engine", 2, 1.0, 7)
+    return workers.play_group(GroupRequest(TASK, "engine", 2, 1.0, 7))
 
 
 @pytest.mark.parametrize(("call", "answer"), [(try_patches, SEEN), (play_group, GROUP)])
@@ -75,7 +76,7 @@ async def test_a_dead_worker_is_revived_and_asked_again(call: Callable[[RolloutW
 async def test_a_group_goes_on_from_the_journal_only_after_a_death() -> None:
     handle = ScriptedHandle(remote(SandboxUnavailableError("away")), RayActorError(), GROUP)
     await play_group(crew(handle))
-    assert [arguments[5] for arguments in handle.asked] == [False, False, True]
+    assert [request.resume for (request,) in handle.asked] == [False, False, True]
 
 
 async def test_patches_are_tried_on_another_node_when_an_engine_is_away() -> None:

@@ -21,6 +21,7 @@ from transformers import Qwen2ForCausalLM
 
 from actors.engine_health import Health
 from actors.engine_pool import EnginePool
+from actors.group_request import GroupRequest
 from actors.learner_group import LearnerGroup, LearnerGroupError
 from actors.logprob_gap import LogprobGapError, check_sync
 from actors.rollout_workers import RolloutWorkers
@@ -262,11 +263,11 @@ async def test_a_worker_plays_groups_by_a_teacher_and_by_the_engine(
     try:
         await workers.connect(pool.handles)
         taught, sampled = await asyncio.gather(
-            workers.play_group(task, "careful", 4, temperature=1.0, seed=0),
-            workers.play_group(task, "engine", 2, temperature=1.0, seed=0),
+            workers.play_group(GroupRequest(task, "careful", 4, temperature=1.0, seed=0)),
+            workers.play_group(GroupRequest(task, "engine", 2, temperature=1.0, seed=0)),
         )
         with pytest.raises(PolicyError, match="no policy 'nobody' here; there are careful, "):
-            await workers.play_group(task, "nobody", 1, temperature=1.0, seed=0)
+            await workers.play_group(GroupRequest(task, "nobody", 1, temperature=1.0, seed=0))
         stats = (await workers.stats())[0]
     finally:
         await workers.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import trainers
+from actors.group_request import GroupRequest
 from actors.rollout_worker import REWARD_RECORDS, RolloutWorker
 from actors.simulation import Simulation
 from configs.rollout_config import EndpointConfig
@@ -158,14 +159,14 @@ async def test_an_evaluation_is_real_and_leaves_the_audits_alone(config: RunConf
     await worker.start(audited, str(Path(trainers.__file__).parent / "tiny_base"), str(images.root), "", "simulation-tests")
     try:
         with pytest.raises(SandboxUnavailableError, match="no world model"):
-            await worker.play_group(micro.task, "careful", 1, 1.0, seed=0)
-        before = await worker.play_group(micro.task, "careful", 1, 1.0, seed=0, real=True)
+            await worker.play_group(GroupRequest(micro.task, "careful", 1, 1.0, seed=0))
+        before = await worker.play_group(GroupRequest(micro.task, "careful", 1, 1.0, seed=0, real=True))
         assert worker._pool is not None
         calibration = calibration_as_dict(ScaledLogOdds(0.1))
         worker._simulation = Simulation(audited, CHAT, model, calibration, worker._pool, worker._cache)
-        real = await worker.play_group(micro.task, "careful", 2, 1.0, seed=1, real=True)
+        real = await worker.play_group(GroupRequest(micro.task, "careful", 2, 1.0, seed=1, real=True))
         figures = await worker.stats()
-        simulated = await worker.play_group(micro.task, "careful", 1, 1.0, seed=2)
+        simulated = await worker.play_group(GroupRequest(micro.task, "careful", 1, 1.0, seed=2))
         later = await worker.stats()
     finally:
         await worker.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.group_request import GroupRequest
 from actors.rollout_worker import RolloutWorker
 from actors.worker_policies import LEDGERS
 from cluster.episode_playing import play_tasks
@@ -45,7 +46,7 @@ async def play(config: RunConfig, images: FolderImages, journal: Path, task: Tas
     worker = RolloutWorker()
     await worker.start(config, MODEL, str(images.root), str(journal), "teacher-test")
     try:
-        return await worker.play_group(task, "endpoint", 1, 1.0, seed=7)
+        return await worker.play_group(GroupRequest(task, "endpoint", 1, 1.0, seed=7))
     finally:
         await worker.close()
 
@@ -85,7 +86,8 @@ class CountingFleet:
         self.killed_at = killed_at
         self.played: list[str] = []
 
-    async def play(self, task: Task, policy: str, group_size: int, temperature: float, seed: int, **options: object) -> Group:
+    async def play(self, request: GroupRequest) -> Group:
+        task = request.task
         self.played.append(task.instance_id)
         if task.instance_id == self.killed_at:
             raise RuntimeError("killed")

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from actors.group_request import GroupRequest
 from cluster.evaluation_stamp import num_put_aside, put_aside_others, read_stamp, stamp_name
 from cluster.group_store import read_groups
 from cluster.policy_playing import play_policy
@@ -15,7 +16,6 @@ from cluster.run_folder import RunFolder
 from cluster.stage import StageContext
 from cluster.weights_fingerprint import weights_fingerprint
 from configs.run_config import RunConfig
-from envpool.task import Task
 from tests.cluster.test_stage_results import scored
 from tests.verifier.small_repo import TASK
 from verifier.reward import Group
@@ -46,14 +46,15 @@ class PolicyFleet:
     def model_folder(self, name: str) -> Path:
         return self.root / "hf" / name
 
-    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int, real: bool) -> Group:
-        assert real, "an evaluation is never simulated"
+    async def play(self, request: GroupRequest) -> Group:
+        task = request.task
+        assert request.real, "an evaluation is never simulated"
         if task.instance_id == self.killed_at:
             raise RuntimeError("killed")
         self.played.append(task.instance_id)
-        self.seeds.append(seed)
+        self.seeds.append(request.seed)
         solves = (self.model_folder("grpo") / "model.safetensors").read_bytes() == b"better"
-        return Group(task.instance_id, tuple(scored(task.instance_id, index, solves) for index in range(count)), ())
+        return Group(task.instance_id, tuple(scored(task.instance_id, index, solves) for index in range(request.group_size)), ())
 
 
 @pytest.fixture

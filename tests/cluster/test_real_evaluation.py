@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors.group_request import GroupRequest
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
 from cluster.stage import StageContext, StageError
@@ -42,13 +43,11 @@ class Fleet:
     def model_folder(self, name: str) -> Path:
         return Path(name)
 
-    async def play(
-        self, task: Task, policy: str, count: int, temperature: float, seed: int, resume: bool = False, max_turns: int = 0,
-        real: bool = False, beside_training: bool = False,
-    ) -> Group:  # fmt: skip
+    async def play(self, request: GroupRequest) -> Group:
+        name, real = request.task.instance_id, request.real
         grader = "swe-master-grader/2 x" if real else "swr/deployable"
-        members = (replace(scored(task.instance_id, index, real), grader=grader) for index in range(count))
-        return Group(task.instance_id, tuple(members), ())
+        members = (replace(scored(name, index, real), grader=grader) for index in range(request.group_size))
+        return Group(name, tuple(members), ())
 
 
 class Sinks:

@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from actors.group_request import GroupRequest
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
 from cluster.stage import StageContext
 from cluster.stages.eval_stage import turn_scaling
 from configs.run_config import RunConfig
 from configs.tts_config import TTSConfig
-from envpool.task import Task
 from tests.cluster.test_stage_results import scored
 from tests.verifier.small_repo import TASK
 from verifier.reward import Group
@@ -25,10 +25,11 @@ class LimitedFleet:
     def model_folder(self, name: str) -> Path:
         return Path(name)
 
-    async def play(self, task: Task, policy: str, count: int, temperature: float, seed: int, max_turns: int, real: bool) -> Group:
-        assert real, "an evaluation is never simulated"
+    async def play(self, request: GroupRequest) -> Group:
+        name, count, max_turns = request.task.instance_id, request.group_size, request.max_turns
+        assert request.real, "an evaluation is never simulated"
         self.asked.append((count, max_turns))
-        return Group(task.instance_id, tuple(scored(task.instance_id, index, max_turns >= 4) for index in range(count)), ())
+        return Group(name, tuple(scored(name, index, max_turns >= 4) for index in range(count)), ())
 
 
 async def test_every_budget_is_played_with_its_limit(tmp_path: Path) -> None:
