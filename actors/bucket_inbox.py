@@ -72,7 +72,7 @@ class BucketInbox:
         name = f"{PREFIX}{os.getpid()}-{next(self._numbers)}.safetensors"
         path = self._folder / name
         try:
-            path.write_bytes(memoryview(bucket.data))
+            path.write_bytes(bucket.data.data)
         except OSError as error:
             path.unlink(missing_ok=True)
             size = bucket.data.nbytes >> 20

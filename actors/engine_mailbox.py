@@ -8,6 +8,7 @@ is the one that waits; an older one returns empty at once. With 64 episodes this
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from actors.engine_failure import EngineUnavailableError, Failure
 from envpool.policy import Completion, IntArray
@@ -55,7 +56,7 @@ class Mailbox:
         for request in requests:
             task = asyncio.create_task(self._run(box, request))
             self._running[request.request_id] = task
-            task.add_done_callback(lambda _, name=request.request_id: self._running.pop(name, None))
+            task.add_done_callback(partial(self._forget, request.request_id))
         box.newest_call += 1
         call = box.newest_call
         box.arrived.set()  # wakes the older call, which sees that it is no longer the newest
@@ -76,6 +77,9 @@ class Mailbox:
         """Stop a request nobody waits for any more, wherever it stands; it gets no answer."""
         if task := self._running.get(request_id):
             task.cancel()
+
+    def _forget(self, request_id: str, _: "asyncio.Task[None]") -> None:
+        self._running.pop(request_id, None)
 
     async def _run(self, box: _Box, request: EngineRequest) -> None:
         try:

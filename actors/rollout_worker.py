@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from actors.engine_pool import RoutedGenerate
 from actors.episode_slots import EpisodeSlots
 from actors.group_request import GroupRequest
+from actors.routed_generate import RoutedGenerate
 from actors.simulation import Simulation
 from actors.worker_policies import endpoint_policy, scripted_policies
 from configs.rollout_config import RolloutConfig
@@ -180,8 +180,9 @@ class RolloutWorker:
             return
         reading = asyncio.get_running_loop().run_in_executor(self._reader, journalled_group, self._index, *wanted)
         cutting = asyncio.create_task(cut.wait())
+        either: set[asyncio.Future[Any]] = {reading, cutting}
         try:
-            await asyncio.wait({reading, cutting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             found = reading.result() if reading.done() else {}
         finally:
             cutting.cancel()

@@ -77,12 +77,12 @@ def pack_weights(
         first, last = header[name]["data_offsets"]
         target = data[start + first : start + last].view(weights[name].dtype).reshape(weights[name].shape)
         np.copyto(target, weights[name])
-    return WeightBucket(version, index, count, xxhash.xxh3_64_intdigest(data), data)
+    return WeightBucket(version, index, count, xxhash.xxh3_64_intdigest(data.data), data)
 
 
 def check_bucket(bucket: WeightBucket) -> None:
     """Raise WeightSyncError unless the bytes are those that were packed."""
-    found = xxhash.xxh3_64_intdigest(bucket.data)
+    found = xxhash.xxh3_64_intdigest(bucket.data.data)
     if found != bucket.checksum:
         raise WeightSyncError(
             f"weights of version {bucket.version} are corrupt: bucket {bucket.index} of {bucket.count} "

@@ -7,6 +7,7 @@ changing to another model of the same architecture.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -21,7 +22,7 @@ class FileReload:
 
         vLLM's layerwise reload is the only way to change the prepacked weights of a live CPU model.
         """
-        model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]  # of the worker this is mixed into
+        model: Any = self.model_runner.model  # type: ignore[attr-defined]  # of the worker this is mixed into
         with every_core():
             initialize_layerwise_reload(model)
             for path in paths:

@@ -11,7 +11,7 @@ from cluster.evaluation_stamp import num_put_aside
 from cluster.group_store import GroupStore, read_groups
 from cluster.stage import StageContext, StageError
 from envpool.task import Task
-from verifier.reward import Group
+from verifier.reward import Group, LostEpisode, ScoredTrajectory
 
 
 def task_seed(seed: int, *words: str) -> int:
@@ -96,7 +96,9 @@ async def play_mixed(
             for policy, count in shares.items()
         )
     )
-    members, lost, offset = [], [], 0
+    members: list[ScoredTrajectory] = []
+    lost: list[LostEpisode] = []
+    offset = 0
     for part, count in zip(parts, shares.values(), strict=True):
         for member in part.members:
             moved = replace(member.trajectory, sample_index=member.trajectory.sample_index + offset)

@@ -12,11 +12,12 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from actors.engine_pool import EnginePool, RoutedGenerate
+from actors.engine_pool import EnginePool
 from actors.group_request import GroupRequest
 from actors.learner_group import LearnerGroup
 from actors.logprob_gap import sync_metrics
 from actors.rollout_workers import RolloutWorkers
+from actors.routed_generate import RoutedGenerate
 from cluster.calibration_file import read_calibration, scorer_name
 from cluster.fleet_figures import FleetCounters
 from cluster.placement import COLOCATED, plan_placement

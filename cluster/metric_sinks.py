@@ -31,7 +31,7 @@ class JSONLSink:
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         head = {"stage": stage, "step": step, "time": round(time.time(), 3)}
-        row = head | metrics | head  # the learner's own `step` counts updates, of which a step of the loop may take several
+        row = {**head, **metrics, **head}  # the learner's own `step` counts updates, of which a step of the loop may take several
         self._file.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
     def close(self) -> None:

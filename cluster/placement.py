@@ -103,7 +103,7 @@ def fitting_plan(plan: Plan, roles: str, cluster: Resources) -> Plan:
 
 def render_plan(plan: Plan) -> str:
     """The plan as a text table."""
-    rows = [("placement group", "strategy", "bundles", "each", "together")]
+    rows: list[tuple[str, ...]] = [("placement group", "strategy", "bundles", "each", "together")]
     for group in plan.groups:
         rows.append((group.name, group.strategy, str(len(group.bundles)), describe(group.bundles[0]), describe(group.total)))
     lines = _table(rows)

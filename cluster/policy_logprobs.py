@@ -83,7 +83,7 @@ class LogprobRecorder:
 def trajectory_ids(trajectory: Trajectory) -> npt.NDArray[np.int32]:
     """All its tokens in order."""
     parts = [part for turn in trajectory.turns for part in (turn.context_ids, turn.completion_ids)]
-    return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
+    return np.asarray(np.concatenate([np.zeros(0, np.int32), *parts]), np.int32)
 
 
 def step_file(root: Path, step: int) -> Path:
@@ -95,7 +95,7 @@ def trained_logprobs(sample: TrainSample, logprobs: npt.NDArray[np.float32]) -> 
     """Those of the tokens whose mask is 1. Raises ValueError when the lengths differ."""
     if len(logprobs) != len(sample.loss_mask):
         raise ValueError(f"{sample.group}: {len(logprobs)} log-probs for a sample of {len(sample.loss_mask)} tokens")
-    return logprobs[sample.loss_mask == 1]
+    return np.compress(sample.loss_mask == 1, logprobs)
 
 
 def write_step(root: Path, step: int, keys: Sequence[Key], logprobs: Logprobs) -> None:

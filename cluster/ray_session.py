@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -66,13 +65,13 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
             temp_dirs.append(_temp_dir())
             try:
                 with _without_metric_servers():
-                    context = _start_head(config, temp_dirs[-1])
+                    _start_head(config, temp_dirs[-1])
                 break
             except Exception as error:  # Ray raises bare Exception when its fixed 30 s are over, as on a very busy machine
                 _end_head(temp_dirs[-1])
                 if tries_left == 0:
                     raise ClusterError(f"cannot start a private Ray head: {_one_line(error)}") from error
-        yield RaySession(context.address_info["gcs_address"], private=True)
+        yield RaySession(ray.get_runtime_context().gcs_address, private=True)
     finally:
         ray.shutdown()
         for folder in temp_dirs:
@@ -142,11 +141,11 @@ def cluster_nodes(config: ClusterConfig) -> list[dict[str, float]] | None:
 def _joined(address: str) -> Iterator[RaySession]:
     try:
         _require_listener(address)
-        context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:  # TimeoutError is an OSError
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_one_line(error)}") from error
     try:
-        yield RaySession(context.address_info["gcs_address"], private=False)
+        yield RaySession(ray.get_runtime_context().gcs_address, private=False)
     finally:
         ray.shutdown()
 
@@ -171,9 +170,9 @@ def _without_metric_servers() -> Iterator[None]:
             del os.environ[name]
 
 
-def _start_head(config: ClusterConfig, temp_dir: Path) -> Any:
+def _start_head(config: ClusterConfig, temp_dir: Path) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)  # it speaks of tokens before it reads `logging_level`
-    return ray.init(
+    ray.init(
         address="local",
         num_cpus=config.num_cpus or None,
         include_dashboard=False,

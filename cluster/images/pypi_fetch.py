@@ -20,15 +20,15 @@ INDEX = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
 class Links(HTMLParser):
     """The hrefs of an index page (PEP 503)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.found = []
+        self.found: list[str] = []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
-def download(project, wanted, folder):
+def download(project: str, wanted: str, folder: str) -> str:
     """Fetch the newest-listed file of `project` whose name matches the pattern `wanted`; returns its path."""
     page = f"{INDEX}/{project}/"
     with urllib.request.urlopen(page, timeout=60) as answer:
@@ -51,7 +51,7 @@ def download(project, wanted, folder):
     return path
 
 
-def main(words):
+def main(words: list[str]) -> None:
     if words == ["pip"]:
         with tempfile.TemporaryDirectory() as folder:
             wheel = download("pip", r"pip-[0-9.]+-py3-none-any\.whl", folder)

@@ -50,8 +50,8 @@ async def make_tasks(context: StageContext) -> dict[str, Any]:
         imported, errors = imported_rows(Path(config.rows), config.rows_source)
         tasks.extend(imported)
         record |= {"imported": len(imported), "row_errors": errors}
-        for error in errors:
-            context.progress.say(f"tasks: left out {error}")
+        for left_out in errors:
+            context.progress.say(f"tasks: left out {left_out}")
     for prepared in config.prepared:
         taken = prepared_tasks(Path(prepared))
         tasks.extend(taken)

@@ -48,7 +48,7 @@ def shard_facts(path: Path) -> dict[str, Any]:
     except (TrajectoryFileError, OSError) as error:
         return {"columns": {name: [] for name in COLUMNS}, "groups": [], "problem": str(error)}
     columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
-    groups, problem = _groups(path, columns["instance_id"])
+    groups, problem = _groups(path, [row["instance_id"] for row in rows])
     return {"columns": columns, "groups": groups, "problem": problem}
 
 

@@ -38,7 +38,8 @@ def search(shards: Sequence[tuple[str, Path]], needle: str, limits: SearchLimits
     """
     ends = time.monotonic() + limits.deadline_s
     searched = hits = 0
-    cut, problems = "", []
+    cut = ""
+    problems: list[str] = []
     pieces = _row_groups(shards, problems)
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: list[Future[tuple[list[dict[str, Any]], int]]] = []
