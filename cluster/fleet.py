@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -44,16 +44,23 @@ MEANS = ("audit_share", "audit_mean_residual")
 logger = logging.getLogger(__name__)
 
 
+def of_ranks(learner: LearnerConfig) -> LearnerConfig:
+    """The settings without those that only `--plan` reads: ranks that were started with equal ones are the same."""
+    return replace(learner, gpu_memory_gib=0.0, gpu_peak_tflops=0.0, expected_mfu=0.0)
+
+
 class Fleet:
     """Owns every actor of a run; `close` ends them all. Models are served by name: base, sft, grpo, world-model.
 
-    The engines are started once and their weights replaced: all models of a run share one architecture.
+    The engines are started once and their weights replaced: all models of a run share one architecture. So are the learner's
+    ranks, as long as the stages that train ask for the same settings.
     """
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         self._config, self._folder = config, folder
         self._resources = ExitStack()
         self._starting: dict[str, asyncio.Task[Any]] = {}
+        self._ranks: LearnerConfig | None = None  # what the learner was started with
         self._served = "base"
 
     def turn_to(self, config: RunConfig, folder: RunFolder) -> None:
@@ -73,10 +80,13 @@ class Fleet:
         """The renderer of the run's model."""
         return load_chat_format(self.base_model)
 
-    def warm_up(self) -> None:
-        """Start everything in the background: it takes long, and the first stages need little of it."""
+    def warm_up(self, stages: Iterable[str] = ("sft",)) -> None:
+        """Start everything in the background: it takes long, and the first stages need little of it. The learner starts with
+        the settings of the first of `stages` that trains."""
         self._once("engines", self._start_engines)
-        self._once("learner", self._start_learner)
+        training = self._config.training_stages
+        if first := next((training[name] for name in stages if name in training), None):
+            self._begin_learner(first.learner, first.optimizer, first.num_steps)
 
     async def play(self, request: GroupRequest) -> Group:
         """One group on a rollout worker."""
@@ -135,18 +145,29 @@ class Fleet:
     async def learner(
         self, model: Path, optimizer: OptimizerConfig, learner: LearnerConfig, num_steps: int, temperature: float = 1.0
     ) -> LearnerGroup:
-        """The learner, ready to train `model` from optimizer step 0 on samples of this temperature."""
-        group: LearnerGroup = await self._once("learner", self._start_learner)
+        """The learner, ready to train `model` from optimizer step 0 on samples of this temperature. Ranks that were started with
+        other settings are ended first; equal ones stay, which saves their start."""
+        if self._ranks is not None and of_ranks(self._ranks) != of_ranks(learner):
+            await self.drop_learner()
+        group = await self._begin_learner(learner, optimizer, num_steps)
         await group.reset(str(model), optimizer, num_steps, temperature)
         return group
 
     async def drop_learner(self) -> None:
-        """End a learner that broke; the next `learner` starts another."""
+        """End the learner; the next `learner` starts another. One whose start failed is logged; what its end raises is raised."""
         starting = self._starting.pop("learner", None)
-        if starting is not None:
-            for group in await asyncio.gather(starting, return_exceptions=True):
-                if isinstance(group, LearnerGroup):
-                    await group.close()
+        if starting is None:
+            return
+        group: LearnerGroup | BaseException = (await asyncio.gather(starting, return_exceptions=True))[0]
+        if isinstance(group, BaseException):
+            logger.warning("no learner to end, its start failed: %s", group)
+        else:
+            await group.close()
+
+    def _begin_learner(self, learner: LearnerConfig, optimizer: OptimizerConfig, num_steps: int) -> asyncio.Task[LearnerGroup]:
+        if "learner" not in self._starting:
+            self._ranks = learner
+        return self._once("learner", lambda: self._start_learner(learner, optimizer, num_steps))
 
     def model_folder(self, name: str) -> Path:
         """Where the model of that name lies: `base`, or the stage that trained it."""
@@ -205,7 +226,9 @@ class Fleet:
             task.cancel()
         started = await asyncio.gather(*self._starting.values(), return_exceptions=True)
         self._starting.clear()
-        await asyncio.gather(*(part.close() for part in started if hasattr(part, "close")), return_exceptions=True)
+        ended = await asyncio.gather(*(part.close() for part in started if hasattr(part, "close")), return_exceptions=True)
+        for error in filter(None, ended):
+            logger.warning("a part of the run did not end as it should: %s", error)
         self._resources.close()
 
     def _once(self, name: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
@@ -246,14 +269,13 @@ class Fleet:
             placement_group=self._placed["world-model"],
         )
 
-    async def _start_learner(self) -> LearnerGroup:
-        sft = self._config.sft
+    async def _start_learner(self, learner: LearnerConfig, optimizer: OptimizerConfig, num_steps: int) -> LearnerGroup:
         return await LearnerGroup.start(
             str(self.base_model),
             self._config.model.dtype,
-            sft.optimizer,
-            sft.learner,
-            sft.num_steps,
+            optimizer,
+            learner,
+            num_steps,
             self._config.seed,
             num_gpus=self._config.cluster.learner_gpus,
             placement_group=self._bundles("learner"),

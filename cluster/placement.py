@@ -71,7 +71,7 @@ def plan_placement(config: RunConfig) -> Plan:
     engine = _bundle(cluster.engine_gpus, cluster.cpus_per_actor, "engines")
     rank = _bundle(cluster.learner_gpus, cluster.cpus_per_actor, "learner")
     worker = _bundle(0.0, cluster.cpus_per_actor, "rollout")
-    most_ranks = max(stage.learner.num_ranks for stage in (config.sft, config.grpo, config.world_model))
+    most_ranks = max(stage.learner.num_ranks for stage in config.training_stages.values())
     groups: tuple[GroupPlan, ...] = (
         GroupPlan("engines", "PACK", (engine,) * config.engine.num_engines),
         GroupPlan("learner", "PACK", (rank,) * most_ranks),

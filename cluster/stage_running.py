@@ -113,8 +113,9 @@ async def run_in_folder(
     sinks = MetricSinks(config, folder.root, progress.say)
     fleet = Fleet(config, folder)
     try:
-        if len(verbs) > 1:
-            fleet.warm_up()
+        left = [verb for verb in verbs if again or STAGES[verb].name not in folder.stage_records()]
+        if len(left) > 1:
+            fleet.warm_up(left)
         with progress.live():
             for verb in verbs:
                 stage = STAGES[verb]

@@ -45,6 +45,8 @@ def engine_problems(config: RunConfig) -> list[str]:
         ),
     ]
     if colocated:
+        sections = {name.replace("-", "_"): stage.learner for name, stage in config.training_stages.items()}
+        on_gpu = [f"{name}.learner.optimizer_offload=true" for name, ranks in sections.items() if not ranks.optimizer_offload]
         checks += [
             (
                 config.grpo.max_staleness > 0,
@@ -67,9 +69,9 @@ def engine_problems(config: RunConfig) -> list[str]:
                 f"cluster.learner_gpus={cluster.learner_gpus:g} are shares of one GPU, together at most 1",
             ),
             (
-                both_on_gpus and not learner.optimizer_offload,
-                "cluster.placement=colocated: the GPU has no room for the optimizer's state beside the engine; "
-                "set grpo.learner.optimizer_offload=true",
+                both_on_gpus and bool(on_gpu),
+                "cluster.placement=colocated: the GPU has no room for the optimizer's state beside the engine that plays after "
+                f"a step or a stage; set {' '.join(on_gpu)}",
             ),
             (engine.sleep_level not in (1, 2), f"engine.sleep_level={engine.sleep_level} must be 1 or 2"),
         ]

@@ -39,3 +39,8 @@ class RunConfig:
     kuberay: KubeRayConfig = field(default_factory=KubeRayConfig)
     trackers: tuple[str, ...] = ()
     """Where metrics go besides metrics.jsonl: wandb, tensorboard, prometheus (see docs/metrics.md)."""
+
+    @property
+    def training_stages(self) -> dict[str, SFTConfig | GRPOConfig | WorldModelConfig]:
+        """The settings of every stage that trains, by the stage's name; each has its own learner."""
+        return {"sft": self.sft, "grpo": self.grpo, "world-model": self.world_model}

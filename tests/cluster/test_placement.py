@@ -38,7 +38,8 @@ def test_colocated_engines_share_their_bundles_with_learner_ranks() -> None:
         ("engines+learner", ({"CPU": 0.5},)),
         ("rollout", ({"CPU": 0.25},)),
     ]
-    overrides += ["cluster.engine_gpus=0.5", "cluster.learner_gpus=0.5", "grpo.learner.optimizer_offload=true"]
+    overrides += ["cluster.engine_gpus=0.5", "cluster.learner_gpus=0.5"]
+    overrides += [f"{stage}.learner.optimizer_offload=true" for stage in ("sft", "grpo", "world_model")]
     plan = plan_placement(load_config(None, [*overrides, "engine.num_engines=2", "grpo.learner.num_ranks=2"]))
     assert plan.group("engines+learner").bundles == ({"CPU": 2.0, "GPU": 1.0},) * 2
     assert [(node.kind, node.actors) for node in plan.nodes] == [("gpu", ("engines+learner",) * 2), ("sandbox", ("rollout",))]

@@ -7,7 +7,8 @@ from configs.stage_loading import ConfigError, load_config
 
 ON_GPUS = ["cluster.engine_gpus=1", "cluster.learner_gpus=1"]
 SHARED = ["cluster.placement=colocated", "cluster.engine_gpus=0.5", "cluster.learner_gpus=0.5"]
-COLOCATED = [*SHARED, "grpo.max_staleness=0", "grpo.learner.optimizer_offload=true"]
+OFFLOADED = [f"{stage}.learner.optimizer_offload=true" for stage in ("sft", "grpo", "world_model")]
+COLOCATED = [*SHARED, "grpo.max_staleness=0", *OFFLOADED]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,8 @@ def test_auto_takes_what_fits_the_placement(overrides: list[str], transfer: str)
         ([*COLOCATED, "engine.tensor_parallel=2"], "cluster.placement=colocated needs engine.tensor_parallel=1"),
         ([*COLOCATED, "cluster.learner_gpus=0"], "set both cluster.engine_gpus and cluster.learner_gpus, or neither"),
         ([*COLOCATED, "cluster.learner_gpus=0.6"], "are shares of one GPU, together at most 1"),
-        ([*SHARED, "grpo.max_staleness=0"], "set grpo.learner.optimizer_offload=true"),
+        ([*SHARED, "grpo.max_staleness=0"], f"beside the engine that plays after a step or a stage; set {' '.join(OFFLOADED)}"),
+        ([*SHARED, "grpo.max_staleness=0", *OFFLOADED[1:]], f"after a step or a stage; set {OFFLOADED[0]}"),
         ([*COLOCATED, "engine.sleep_level=3"], "engine.sleep_level=3 must be 1 or 2"),
     ],
 )
