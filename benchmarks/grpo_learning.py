@@ -173,6 +173,14 @@ def chart(figures: dict[str, dict[str, Any]], names: tuple[str, ...], title: str
     return standalone_svg(line_chart(title, series, "step", "resolved in training", (0.0, 1.0)))
 
 
+def write_pictures(svg: Path, figures: dict[str, dict[str, Any]], seeds: int) -> None:
+    """The training curves of the arms that were played, one file each for staleness and shaping, named after `svg`."""
+    for kind, names in (("staleness", ("sync", "stale2")), ("shaping", ("sync", "deepswe", "outcome"))):
+        if set(names) <= figures.keys():
+            picture = chart(figures, names, f"GRPO on micro tasks, {seeds} seeds: {kind}")
+            svg.with_name(f"{svg.stem}_{kind}.svg").write_text(picture, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path)
@@ -180,7 +188,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--arms", default=",".join(arm.name for arm in ARMS))
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--svg", type=Path, help="two pictures: FILE-staleness.svg and FILE-shaping.svg without its ending")
+    parser.add_argument("--svg", type=Path, help="two pictures: FILE_staleness.svg and FILE_shaping.svg without its ending")
     options = parser.parse_args()
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="grpo-learning-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,10 +200,7 @@ def main() -> None:
     pairs = [("sync", "stale2"), ("deepswe", "sync"), ("outcome", "sync")]
     differences = {f"{b} - {a}": difference(figures[a], figures[b]) for a, b in pairs if a in figures and b in figures}
     if options.svg:
-        for kind, names in (("staleness", ("sync", "stale2")), ("shaping", ("sync", "deepswe", "outcome"))):
-            if set(names) <= figures.keys():
-                picture = chart(figures, names, f"GRPO on micro tasks, {options.seeds} seeds: {kind}")
-                options.svg.with_name(f"{options.svg.stem}-{kind}.svg").write_text(picture, encoding="utf-8")
+        write_pictures(options.svg, figures, options.seeds)
     shown = {name: {key: value for key, value in arm.items() if key != "per_task"} for name, arm in figures.items()}
     result = {"folder": str(folder), "arms": shown, "pass_at_1_differences": differences}
     sys.stdout.write(orjson.dumps(result, option=0 if options.json else orjson.OPT_INDENT_2).decode() + "\n")

@@ -1,7 +1,10 @@
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.grpo_learning import write_pictures
 from cluster.funnel_chart import funnel_chart
 from cluster.svg_charts import PALETTE, Axis, Series, bar_chart, label_number, line_chart, standalone_svg, ticks
 from envpool.curation.funnel import Funnel, SourceFunnel
@@ -91,3 +94,14 @@ def test_a_chart_of_its_own_brings_namespace_and_style() -> None:
     assert "font" in (root[0].text or "")
     with pytest.raises(ValueError, match="nothing to draw"):
         standalone_svg(funnel_chart("t", []))
+
+
+def test_the_pictures_of_learning_are_named_as_the_page_shows_them(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "grpo.md"
+    option, shown = (
+        re.findall(pattern, page.read_text()) for pattern in (r"--svg docs/images/(\S+\.svg)", r"\(images/(\S+\.svg)\)")
+    )
+    curves = ("resolved_in_training", "resolved_lowest", "resolved_highest")
+    figures = {arm: {curve: [0.25, 0.5] for curve in curves} for arm in ("sync", "stale2", "deepswe", "outcome")}
+    write_pictures(tmp_path / option[0], figures, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(shown)
