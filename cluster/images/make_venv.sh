@@ -28,15 +28,16 @@ if [ ! -x .venv/bin/python ]; then
         .venv/bin/python cluster/images/pypi_fetch.py pip
     fi
 fi
+# Without --no-compile pip compiles every file of every package, most of which are never imported.
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 say "PyTorch for CPUs"
-if ! pip install -q "torch==2.13.0+cpu" 2>.venv/torch.log; then
+if ! pip install -q --no-compile "torch==2.13.0+cpu" 2>.venv/torch.log; then
     say "the configured index has no CPU build; using PyTorch's own CPU index"
-    pip install -q "torch==2.13.0+cpu" --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
+    pip install -q --no-compile "torch==2.13.0+cpu" --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
 fi
 say "vLLM, Ray, DeepSpeed and the rest (2 to 3 minutes)"
-DS_BUILD_OPS=0 pip install -q -c constraints.txt -e ".[cpu,grade,dev]"
+DS_BUILD_OPS=0 pip install -q --no-compile -c constraints.txt -e ".[cpu,grade,dev]"
 # These come as CUDA builds, are not used, and break `import transformers` beside CPU torch.
 pip uninstall -q -y torchvision torchaudio torchcodec
 .venv/bin/python -c "import torch, transformers, vllm" 2>.venv/import.log || { cat .venv/import.log >&2; exit 1; }
