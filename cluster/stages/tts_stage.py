@@ -23,7 +23,7 @@ from cluster.stages.eval_stage import estimate, pass_at_table
 from cluster.stages.world_model_stage import context_of
 from cluster.vote_store import Votes
 from cluster.weights_fingerprint import weights_fingerprint
-from cluster.world_model_judging import measured_runs, world_client
+from cluster.world_model_judging import measured_runs, world_client, world_endpoint_record
 from verifier.calibration import Calibration, calibration_from_dict
 from verifier.estimates import bootstrap_interval, pass_at_k_per_task
 from verifier.reward import Group
@@ -43,8 +43,9 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
             f"tts needs world-model first (swe-master world-model --resume {context.folder.root}) or world_model.endpoint"
         )
     name, groups, unplayed = await asyncio.to_thread(evaluated_groups, context)
-    async with world_client(context) as client:
-        return await choice_of(context, client, name, groups, unplayed)
+    async with world_client(context, STAGE.name) as client:
+        record = await choice_of(context, client, name, groups, unplayed)
+    return record | world_endpoint_record(context, STAGE.name)
 
 
 async def choice_of(

@@ -45,7 +45,7 @@ class Context:
 @pytest.fixture
 def context(tmp_path: Path, server: ScriptedServer) -> Any:  # noqa: F811
     server.says("PASSED a\n<reward>1</reward>", reasoning_content="1 + 2 = 3")
-    endpoint = EndpointConfig(base_url=server.url, model="scorer-1")
+    endpoint = EndpointConfig(server.url, "scorer-1", usd_per_million_prompt=2.0, usd_per_million_completion=10.0)
     world = WorldModelConfig(endpoint=endpoint, num_scores=2, calibration_share=0.999999)
     tts = TTSConfig(num_candidates=4, num_bootstrap=20)
     config = RunConfig(runs_dir=str(tmp_path), tts=tts, world_model=world)
@@ -61,7 +61,7 @@ def store(context: Any, name: str, groups: list[Group]) -> None:
 
 async def test_votes_come_from_the_endpoint_which_is_closed_then(context: Any, server: ScriptedServer) -> None:  # noqa: F811
     member = GROUPS[0].members[0]
-    async with world_client(context) as client:
+    async with world_client(context, "tts") as client:
         votes = await patch_votes(client, member, deployable, 0)
     assert [(vote.reward, vote.probability, vote.statuses) for vote in votes if vote] == [(1, 1.0, {"a": "PASSED"})] * 2
     assert {asked[2]["model"] for asked in server.asked} == {"scorer-1"}
@@ -76,6 +76,10 @@ async def test_candidates_are_chosen_without_a_trained_world_model(context: Any)
     assert (record["candidates_of"], record["calibration"]) == ("eval-sft", "Identity")
     assert record["world_model"] == scorer_name(context.config.world_model)
     assert (record["scorer"]["num"], record["scorer"]["invalid_reports"], record["cost"]["calls"]) == (4, 0.0, 6)
+    assert record["endpoint"] == {  # 20 and 7 tokens a request
+        "requests": 6, "prompt_tokens": 120, "cached_tokens": 0, "completion_tokens": 42, "cost_usd": 0.00066,
+    }  # fmt: skip
+    assert (await choose_candidates(context))["endpoint"]["requests"] == 6  # stored votes are not asked for again
 
 
 async def test_without_an_endpoint_a_trained_world_model_is_asked_for(context: Any) -> None:
