@@ -82,10 +82,15 @@ def window_problems(config: RunConfig) -> list[str]:
 
 def endpoint_advice(config: RunConfig) -> list[str]:
     """Settings that run, but rarely do what is meant with a world model behind an endpoint; a line each."""
-    world = config.world_model
+    world, episode_s = config.world_model, config.rollout.episode.episode_timeout_s
     if not world.endpoint.base_url:
         return []
     found = []
+    if config.sandbox.backend == "simulated" and world.endpoint.request_timeout_s >= episode_s:
+        found.append(
+            f"world_model.endpoint.request_timeout_s={world.endpoint.request_timeout_s:g} is not below rollout.episode."
+            f"episode_timeout_s={episode_s:g}: an endpoint that hangs ends episodes as if they had run out of time"
+        )
     if world.max_model_len == 0:
         found.append(
             f"prompts for world_model.endpoint are cut to engine.max_model_len={config.engine.max_model_len} tokens; "

@@ -81,6 +81,15 @@ def test_defaults_of_a_tiny_model_are_named_with_an_endpoint(settings: list[str]
     assert endpoint_advice(load_config(None, [])) == []
 
 
+def test_an_endpoint_that_may_outlast_an_episode_is_named_where_it_plays_in_one() -> None:
+    words = [*SERVED, "world_model.max_model_len=4096", "world_model.form=full", "world_model.max_report_tokens=1024"]
+    words += ["world_model.max_run_tokens=1024"]
+    (line,) = endpoint_advice(load_config(None, [*words, *SIMULATED]))
+    assert line.startswith("world_model.endpoint.request_timeout_s=120 is not below rollout.episode.episode_timeout_s=120:")
+    assert endpoint_advice(load_config(None, [*words, *SIMULATED, "world_model.endpoint.request_timeout_s=119"])) == []
+    assert endpoint_advice(load_config(None, words)) == []
+
+
 @pytest.mark.parametrize("name", ["swe_world_32b", "swe_world_32b_grpo"])
 def test_the_32b_configurations_can_be_placed(name: str) -> None:
     config = load_config(YAML / f"{name}.yaml", [])
