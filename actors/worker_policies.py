@@ -37,4 +37,4 @@ def world_model_policy(config: RunConfig, chat: ChatFormat, ledger: Path | None,
     is appended to `ledger`. Close it."""
     asked = config.world_model.endpoint
     deadline_s = max(asked.request_timeout_s, config.engine.request_timeout_s)
-    return EndpointPolicy(ChatEndpoint(asked, deadline_s, share, UsageLedger(ledger)), chat)
+    return EndpointPolicy(ChatEndpoint(asked, deadline_s, share, UsageLedger(ledger)), chat, simulates=True)

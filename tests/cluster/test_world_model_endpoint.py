@@ -69,6 +69,16 @@ async def test_votes_come_from_the_endpoint_which_is_closed_then(context: Any, s
         await patch_votes(client, member, deployable, 0)
 
 
+async def test_a_model_that_thinks_apart_and_writes_the_block_too_is_read(context: Any, server: ScriptedServer) -> None:  # noqa: F811
+    member, told = GROUPS[0].members[0], '{"test_report": {"a": "FAILED"}, "reward": 0}'
+    server.answers.clear()
+    server.says(f"<think>\nit fails\n</think>\n{told}", reasoning_content="The form is <think>..</think>, then the JSON.")
+    server.says(told, reasoning_content="The form is <think>..</think>, then the JSON.")
+    async with world_client(context, "tts") as client:
+        votes = await patch_votes(client, member, deployable, 0)
+    assert [(vote.reward, vote.statuses) if vote else None for vote in votes] == [(0, {"a": "FAILED"})] * 2
+
+
 async def test_candidates_are_chosen_without_a_trained_world_model(context: Any) -> None:
     context.folder.record_stage("eval-sft", {})
     store(context, "eval-sft", GROUPS)
