@@ -33,6 +33,8 @@ from verifier.simulated_scoring import mean_probability
 from verifier.world_model_client import WorldModelClient
 
 MAX_FIDELITY_COMMANDS = 400
+MANY_INVALID = 0.5
+"""From this share of unreadable reports on it is said."""
 
 
 async def choose_candidates(context: StageContext) -> dict[str, Any]:
@@ -74,6 +76,11 @@ async def choice_of(
     right = [float(judged[row["instance_id"]][row["index"]].resolved) for row in rows]
     record["chosen"] = {"tasks": len(rows), "resolved": estimate(bootstrap_interval(right, config.num_bootstrap, config.seed))}
     record["scorer"] = scorer_record(groups, scored.votes, calibration, config.seed)
+    if (invalid := record["scorer"]["invalid_reports"]) >= MANY_INVALID:
+        context.progress.say(
+            f"tts: {invalid:.0%} of the reports could not be read and are no votes; a general model needs world_model.form=full "
+            "and room for its answer (world_model.max_report_tokens)"
+        )
     record["cost"] = cost_record(scored, signals, len(rows))
     record["cost"]["prefix_hit_rate"] = (after[1] - before[1]) / (after[0] - before[0]) if after[0] > before[0] else None
     if "transition" in world.roles:

@@ -92,6 +92,20 @@ async def test_candidates_are_chosen_without_a_trained_world_model(context: Any)
     assert (await choose_candidates(context))["endpoint"]["requests"] == 6  # stored votes are not asked for again
 
 
+async def test_reports_that_cannot_be_read_are_said(
+    context: Any,
+    server: ScriptedServer,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.answers.clear()
+    server.says("I think that this patch is right.")
+    context.folder.record_stage("eval-sft", {})
+    store(context, "eval-sft", GROUPS)
+    record = await choose_candidates(context)
+    assert record["scorer"]["invalid_reports"] == 1.0
+    assert "tts: 100% of the reports could not be read and are no votes" in capsys.readouterr().out
+
+
 async def test_without_an_endpoint_a_trained_world_model_is_asked_for(context: Any) -> None:
     context.config = replace(context.config, world_model=WorldModelConfig())
     with pytest.raises(StageError, match="needs world-model first"):
