@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from actors.worker_policies import world_model_policy
+from actors.worker_policies import WORLD_LEDGERS, world_model_policy
 from configs.run_config import RunConfig
 from envpool.chat.chat_format import ChatFormat
 from envpool.policy import Generate
@@ -28,8 +28,8 @@ from verifier.world_model_client import WorldModelClient
 class Simulation:
     """`generate` None takes world_model.endpoint. With sandbox.backend=simulated, commands are simulated; with
     verifier.grader=hybrid, rewards are, and audits run in sandboxes of `pool`. `record` is the file in which this worker's costs
-    and audits are kept: it goes on where an earlier process of it ended. Raises ValueError for a calibration that cannot be
-    read."""
+    and audits are kept: it goes on where an earlier process of it ended; an endpoint's ledger lies in a folder beside its own.
+    Raises ValueError for a calibration that cannot be read."""
 
     def __init__(
         self,
@@ -41,7 +41,8 @@ class Simulation:
         cache: GradeCache,
         record: Path | None = None,
     ) -> None:
-        self._endpoint = None if generate else world_model_policy(config, chat, config.cluster.num_rollout_workers)
+        ledger = None if record is None else record.parent.parent / WORLD_LEDGERS / f"{record.stem}.jsonl"
+        self._endpoint = None if generate else world_model_policy(config, chat, ledger, config.cluster.num_rollout_workers)
         asked = generate or self._endpoint
         assert asked is not None
         verifier = config.verifier

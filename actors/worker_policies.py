@@ -13,6 +13,8 @@ from envpool.policy import Generate
 
 LEDGERS = "endpoint_usage"
 """Folder beside the journals with a ledger per worker."""
+WORLD_LEDGERS = "world_model_usage"
+"""The same of world_model.endpoint: a ledger per worker, and one per stage that asks it from the driver."""
 
 
 def scripted_policies(chat: ChatFormat, action: str) -> dict[str, Generate]:
@@ -30,8 +32,9 @@ def endpoint_policy(config: RunConfig, chat: ChatFormat, journal: Path | None) -
     return EndpointPolicy(endpoint, chat, action_format(config.rollout.episode.action_format))
 
 
-def world_model_policy(config: RunConfig, chat: ChatFormat, share: int = 1) -> EndpointPolicy:
-    """The world model behind `world_model.endpoint`, with the same deadline; `share` processes divide its limits. Close it."""
+def world_model_policy(config: RunConfig, chat: ChatFormat, ledger: Path | None, share: int = 1) -> EndpointPolicy:
+    """The world model behind `world_model.endpoint`, with the same deadline; `share` processes divide its limits. What it takes
+    is appended to `ledger`. Close it."""
     asked = config.world_model.endpoint
     deadline_s = max(asked.request_timeout_s, config.engine.request_timeout_s)
-    return EndpointPolicy(ChatEndpoint(asked, deadline_s, share), chat)
+    return EndpointPolicy(ChatEndpoint(asked, deadline_s, share, UsageLedger(ledger)), chat, simulates=True)

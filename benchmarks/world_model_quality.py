@@ -1,6 +1,6 @@
 """SWE-World on the demo's tasks: the scorer's quality, TTS@K, simulated executions, and GRPO without containers.
 
-    python -m benchmarks.world_model_quality --seeds 0 1 2 --json --svg docs/images     # about forty minutes on two quiet cores
+    python -m benchmarks.world_model_quality --seeds 0 1 2 --json --svg docs/images     # about an hour on two quiet cores
 
 For each seed a small demo run: tasks, teachers' rollouts, SFT, GRPO with real tests, evaluations (K candidates each), a scorer
 trained on all rollouts of training tasks, test-time scaling. For the first seed arms go on from there: a scorer with the

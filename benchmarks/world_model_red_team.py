@@ -74,7 +74,7 @@ async def measure(run: Path, most: int, settings: list[str]) -> dict[str, Any]:
 async def shifts(context: StageContext, name: str, most: int) -> dict[str, Any]:
     """The table of `measure` on the evaluation `name`."""
     folder, world = context.folder, context.config.world_model
-    async with world_client(context) as client:
+    async with world_client(context, "red-team") as client:
         members = [one for group in read_groups(folder.root / "trajectories" / name) for one in group.members]
         failing = {one.trajectory.patch.diff: one.context for one in members if not one.resolved and one.context is not None}
         contexts = list(failing.values())[:most]

@@ -83,30 +83,26 @@ curate.filters, curate.mean_low, curate.mean_high, curate.max_per_task, curate.h
 """
 
 
-def read_settings(settings: list[str] | None) -> "RunConfig":
-    """The configuration that `CONFIG.yaml key=value ...` describe. Raises ConfigError."""
+def read_settings(settings: list[str] | None, run: Path | None = None) -> "RunConfig":
+    """The configuration that `CONFIG.yaml key=value ...` describe, over that of the run folder `run`. Raises ConfigError."""
     from configs.stage_loading import load_config
 
     words = settings or []
     paths = [Path(word) for word in words if "=" not in word]
     if len(paths) > 1:
         fail(f"one configuration file at most, got {', '.join(map(str, paths))}")
-    return load_config(paths[0] if paths else None, [word for word in words if "=" in word])
+    own, given = None if run is None else run / "config.yaml", paths[0] if paths else None
+    return load_config(own, [word for word in words if "=" in word], given)
 
 
 def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bool, resume: Path | None) -> None:
     """Read the configuration, then run one stage (or the demo) in a new or resumed run folder."""
-    from configs.stage_loading import ConfigError, config_as_yaml, load_config
+    from configs.stage_loading import ConfigError, config_as_yaml
 
-    words = settings or []
-    paths = [Path(word) for word in words if "=" not in word]
-    if len(paths) > 1:
-        fail(f"one configuration file at most, got {', '.join(map(str, paths))}")
     if resume is not None and not (resume / "config.yaml").is_file():
         fail(f"{resume} is not a run folder: it has no config.yaml")
-    given, overrides = paths[0] if paths else None, [word for word in words if "=" in word]
     try:
-        config = load_config(resume / "config.yaml", overrides, given) if resume is not None else load_config(given, overrides)
+        config = read_settings(settings, resume)
     except ConfigError as error:
         fail(str(error))
     if print_config:
@@ -122,7 +118,7 @@ def run_verb(verb: str, settings: list[str] | None, plan: bool, print_config: bo
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     from cluster.stage_running import run_stages
 
-    raise typer.Exit(run_stages(verb, config, resume, words))
+    raise typer.Exit(run_stages(verb, config, resume, settings or []))
 
 
 def add_stage_verb(verb: str, text: str) -> None:
@@ -289,18 +285,19 @@ def grade(
     log_parser: Annotated[str, typer.Option(help="Parser of --log; without one, ours that finds most tests.")] = "",
     predictions: Annotated[Path | None, typer.Option(help="SWE-bench predictions to grade by running the tests here.")] = None,
     tasks: Annotated[
-        Path | None, typer.Option(help="Their tasks: a run folder, its tasks folder, or a prepared Parquet.")
+        Path | None, typer.Option(help="Their tasks: a run folder, a folder of tasks, or a prepared Parquet.")
     ] = None,
     to: Annotated[Path, typer.Option(help="Where SWE-bench's evaluation folder of the predictions goes.")] = Path("graded"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """Grade again what was recorded (no test runs), or grade predictions by really running their hidden tests.
+    """Grade again what was recorded (no test runs), or grade predictions by really running their hidden tests: with the settings
+    of the run that --tasks names, which CONFIG.yaml and key=value replace.
 
     swe-master grade --trajectories FILE.jsonl --json
     swe-master grade --log test_output.txt --report report.json --json
     swe-master grade --predictions preds.jsonl --tasks runs/demo --to graded
     """
-    from configs.stage_loading import ConfigError, load_config
+    from configs.stage_loading import ConfigError
     from envpool.dataset_rows.row_file import RowFileError
     from envpool.sandbox_errors import SandboxError
     from envpool.task_sets.task_file import TaskFileError
@@ -319,7 +316,7 @@ def grade(
         from cluster.predictions_command import grade_predictions, task_set
 
         found, images = task_set(tasks)
-        config = load_config(None, settings or [])
+        config = read_settings(settings, tasks if (tasks / "config.yaml").is_file() else None)
         raise typer.Exit(grade_predictions(config, found, images, predictions, to, predictions.stem, print))
     except (ConfigError, LogParserMissingError, RegradeError, RowFileError, SandboxError, OSError) as error:
         fail(str(error))

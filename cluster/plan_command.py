@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from cluster.placement import PlacementError, fitting_plan, plan_placement, render_plan
 from configs.run_config import RunConfig
+from configs.simulation_check import endpoint_advice
 
 
 def print_plan(verb: str, config: RunConfig, fail: Callable[[str], NoReturn], resume: Path | None = None) -> None:
@@ -20,6 +21,8 @@ def print_plan(verb: str, config: RunConfig, fail: Callable[[str], NoReturn], re
         print(render_plan(plan))
         if verb == "sft":
             print(f"\n{sft_plan_text(config)}")
+        for line in endpoint_advice(config):
+            print(f"\n{line}")
     except (PlacementError, PlanError) as error:
         fail(str(error))
     if resume is not None:

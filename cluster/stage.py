@@ -9,7 +9,10 @@ from cluster.metric_sinks import MetricSinks
 from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
 from configs.run_config import RunConfig
-from configs.simulation_check import uses_world_model
+from configs.simulation_check import endpoint_advice, uses_world_model
+
+JUDGING = ("world-model", "tts")
+"""Stages that ask the world model whatever decides the rewards."""
 
 
 class StageError(RuntimeError):
@@ -41,3 +44,8 @@ class Stage:
         """The first stage whose record this one still lacks, empty when it can run. An endpoint's world model needs no stage."""
         trained = self.asks_world_model and uses_world_model(config) and not config.world_model.endpoint.base_url
         return next((name for name in (*self.needs, *(("world-model",) if trained else ())) if name not in records), "")
+
+    def advice(self, config: RunConfig) -> list[str]:
+        """Lines to say before it runs: settings of an endpoint's world model that rarely do what is meant, where it is asked."""
+        asked = self.name in JUDGING or (self.asks_world_model and uses_world_model(config))
+        return endpoint_advice(config) if asked else []

@@ -125,6 +125,8 @@ async def run_in_folder(
                     continue
                 if missing := stage.missing(config, records):
                     raise StageError(f"{verb} needs {missing} first: swe-master {missing} --resume {folder.root}")
+                for line in stage.advice(config):
+                    progress.say(f"{stage.name}: {line}")
                 started = time.monotonic()
                 record = await stage.run(StageContext(config, folder, sinks, fleet, progress))
                 folder.record_stage(stage.name, {**record, "seconds": round(time.monotonic() - started, 1)})

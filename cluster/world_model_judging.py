@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from actors.worker_policies import world_model_policy
+from actors.worker_policies import WORLD_LEDGERS, world_model_policy
 from cluster.episode_playing import task_seed
 from cluster.stage import StageContext
+from envpool.endpoints.token_usage import read_ledgers, usage_record
 from envpool.policy import Completion, Generate, GenerateRequest
 from envpool.simulation.transition_format import ExecutedCommand, InvalidRun, SimulatedRun
 from verifier.reward import ScoredTrajectory
@@ -32,11 +33,12 @@ class JudgedPatch:
 
 
 @asynccontextmanager
-async def world_client(context: StageContext) -> AsyncIterator[WorldModelClient]:
+async def world_client(context: StageContext, asker: str) -> AsyncIterator[WorldModelClient]:
     """The world model as this process asks it, at most `MAX_REQUESTS` at once: world_model.endpoint, or the run's engines, which
-    then hold the trained model."""
+    then hold the trained model. An endpoint's usage is kept in the run folder under the name `asker`."""
     config, fleet = context.config, context.fleet
-    endpoint = world_model_policy(config, fleet.chat) if config.world_model.endpoint.base_url else None
+    ledger = context.folder.root / "journal" / WORLD_LEDGERS / f"{asker}.jsonl"
+    endpoint = world_model_policy(config, fleet.chat, ledger) if config.world_model.endpoint.base_url else None
     if endpoint is None:
         await fleet.serve("world-model")
     generate: Generate = endpoint or await fleet.generate()
@@ -51,6 +53,16 @@ async def world_client(context: StageContext) -> AsyncIterator[WorldModelClient]
     finally:
         if endpoint is not None:
             await endpoint.close()
+
+
+def world_endpoint_record(context: StageContext, askers: str) -> dict[str, Any]:
+    """`{"endpoint": ...}`: requests, the endpoint's own tokens, and dollars by the configured prices, of all runs so far of those
+    whose names match `askers` (a glob); {} without an endpoint."""
+    if not context.config.world_model.endpoint.base_url:
+        return {}
+    ledgers = sorted((context.folder.root / "journal" / WORLD_LEDGERS).glob(f"{askers}.jsonl"))
+    totals = usage_record(read_ledgers(ledgers))
+    return {"endpoint": {name: value for name, value in totals.items() if name != "sessions"}}
 
 
 async def judged_patches(

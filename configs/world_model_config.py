@@ -29,7 +29,7 @@ class WorldModelConfig:
     max_tokens: int = 512
     """Longer samples are dropped and counted."""
     max_prompt_chars: int = 200_000
-    """Prompts are cut to so many characters (by fixed priorities), then further until they fit the engine."""
+    """Prompts are cut to so many characters (by fixed priorities), then further until they fit the model beside an answer."""
     balanced: bool = True
     """Train on as many resolved as unresolved patches, and as many failed as successful commands."""
     context_loss_weight: float = 0.0
@@ -57,3 +57,6 @@ class WorldModelConfig:
     """Engines beside the policy's that serve the model during simulated rollouts or rewards."""
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     """Serves the model instead of own engines (no log-probs: a vote counts as 0 or 1); empty base_url: none."""
+    max_model_len: int = 0
+    """With an endpoint: tokens of prompt and answer together that its model holds, counted with the run's own tokenizer (leave
+    some room); 0: engine.max_model_len. Own engines hold engine.max_model_len."""

@@ -33,7 +33,8 @@ class ModelUsage:
 
 @dataclass(frozen=True)
 class WorldModelClient:
-    """`generate` samples from the model; `max_model_len` is what its engine can hold. Raises PolicyError when it broke."""
+    """`generate` samples from the model; `max_model_len` tokens of prompt and answer are what the run's engines hold: its limit
+    where the configuration names no other. Raises PolicyError when it broke."""
 
     generate: Generate
     chat: ChatFormat = field(repr=False)
@@ -70,8 +71,9 @@ class WorldModelClient:
         return parse_run(await self.simulate(context, seed))
 
     def _fitted(self, build: Callable[[int], tuple[Message, ...]], max_tokens: int) -> tuple[int, IntArray]:
-        """The largest budget of characters, of a few tried, whose prompt fits the engine beside an answer, and its ids."""
-        limit = self.max_model_len - max_tokens
+        """The largest budget of characters, of a few tried, whose prompt fits the model beside an answer, and its ids."""
+        window = self.config.max_model_len or self.max_model_len
+        limit = window - max_tokens
         chars = self.config.max_prompt_chars
         for _ in range(FITTING_TRIES):
             messages = build(chars)
@@ -82,7 +84,7 @@ class WorldModelClient:
             chars = max(1, int(min(chars, length) * limit / len(prompt) * 0.9))
         raise PolicyError(
             f"a world model's prompt of {len(prompt)} tokens and {max_tokens} for its answer do not fit "
-            f"engine.max_model_len={self.max_model_len}"
+            f"{'world_model' if self.config.max_model_len else 'engine'}.max_model_len={window}"
         )
 
     async def _sample(self, request: GenerateRequest) -> Completion:

@@ -18,6 +18,7 @@ from cluster.policy_logprobs import LogprobRecorder
 from cluster.stage import Stage, StageContext
 from cluster.task_selection import tasks_of
 from cluster.window_ledger import WindowLedger
+from cluster.world_model_judging import world_endpoint_record
 from configs.simulation_check import uses_world_model
 from envpool.task import Task
 from trainers.checkpoint import latest_checkpoint
@@ -87,7 +88,9 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
             await run.serve_weights()
             steps = await _train(context, run)
             exported = await run.finish(use_best=config.patience > 0)
-            simulated = {"simulation": await context.fleet.simulation_figures()} if uses_world_model(context.config) else {}
+            simulated: dict[str, Any] = {}
+            if uses_world_model(context.config):
+                simulated = {"simulation": await context.fleet.simulation_figures(), **world_endpoint_record(context, "worker_*")}
             grader = {"eval_grader": "tests"} if config.eval_every else {}
             return {"steps": steps, "exported_step": exported, **grader, **simulated, **run.summary("reward/mean")}
         except LearnerGroupError as error:

@@ -23,7 +23,7 @@ from cluster.stages.eval_stage import estimate, pass_at_table
 from cluster.stages.world_model_stage import context_of
 from cluster.vote_store import Votes
 from cluster.weights_fingerprint import weights_fingerprint
-from cluster.world_model_judging import measured_runs, world_client
+from cluster.world_model_judging import measured_runs, world_client, world_endpoint_record
 from verifier.calibration import Calibration, calibration_from_dict
 from verifier.estimates import bootstrap_interval, pass_at_k_per_task
 from verifier.reward import Group
@@ -33,6 +33,8 @@ from verifier.simulated_scoring import mean_probability
 from verifier.world_model_client import WorldModelClient
 
 MAX_FIDELITY_COMMANDS = 400
+MANY_INVALID = 0.5
+"""From this share of unreadable reports on it is said."""
 
 
 async def choose_candidates(context: StageContext) -> dict[str, Any]:
@@ -43,8 +45,9 @@ async def choose_candidates(context: StageContext) -> dict[str, Any]:
             f"tts needs world-model first (swe-master world-model --resume {context.folder.root}) or world_model.endpoint"
         )
     name, groups, unplayed = await asyncio.to_thread(evaluated_groups, context)
-    async with world_client(context) as client:
-        return await choice_of(context, client, name, groups, unplayed)
+    async with world_client(context, STAGE.name) as client:
+        record = await choice_of(context, client, name, groups, unplayed)
+    return record | world_endpoint_record(context, STAGE.name)
 
 
 async def choice_of(
@@ -73,6 +76,11 @@ async def choice_of(
     right = [float(judged[row["instance_id"]][row["index"]].resolved) for row in rows]
     record["chosen"] = {"tasks": len(rows), "resolved": estimate(bootstrap_interval(right, config.num_bootstrap, config.seed))}
     record["scorer"] = scorer_record(groups, scored.votes, calibration, config.seed)
+    if (invalid := record["scorer"]["invalid_reports"]) >= MANY_INVALID:
+        context.progress.say(
+            f"tts: {invalid:.0%} of the reports could not be read and are no votes; a general model needs world_model.form=full "
+            "and room for its answer (world_model.max_report_tokens)"
+        )
     record["cost"] = cost_record(scored, signals, len(rows))
     record["cost"]["prefix_hit_rate"] = (after[1] - before[1]) / (after[0] - before[0]) if after[0] > before[0] else None
     if "transition" in world.roles:

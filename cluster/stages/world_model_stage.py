@@ -16,7 +16,7 @@ from cluster.policy_playing import play_policy
 from cluster.reasoning_journal import ReasoningJournal
 from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
-from cluster.world_model_judging import judged_patches, measured_runs, world_client
+from cluster.world_model_judging import judged_patches, measured_runs, world_client, world_endpoint_record
 from configs.rollout_config import EndpointConfig
 from envpool.chat.chat_format import ChatFormat
 from envpool.endpoints.chat_endpoint import ChatEndpoint
@@ -174,8 +174,9 @@ async def calibrate(context: StageContext) -> dict[str, Any]:
     if context.config.world_model.calibration == "none":
         return {}
     source, episodes = await calibration_episodes(context)
-    async with world_client(context) as client:
-        return await calibrated(context, client, source, episodes)
+    async with world_client(context, STAGE.name) as client:
+        record = await calibrated(context, client, source, episodes)
+    return record | world_endpoint_record(context, STAGE.name)
 
 
 async def calibrated(

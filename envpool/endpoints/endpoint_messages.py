@@ -6,6 +6,7 @@ Native calls: they go as `tool_calls`, what the tools said with role `tool`, and
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from envpool.action_format import ToolCall
@@ -13,6 +14,7 @@ from envpool.action_formats import ActionFormat
 from envpool.action_formats.native_action import CALL_CLOSE, CALL_OPEN
 from envpool.endpoints.chat_endpoint import AnsweredCall, ChatAnswer
 from envpool.policy import Message
+from envpool.untrusted_text import neutralise
 
 Json = Mapping[str, Any]
 THINK, END_THINK = "<think>\n", "\n</think>\n\n"
@@ -48,6 +50,13 @@ def answer_text(answer: ChatAnswer, form: ActionFormat) -> str:
     thought = "" if form.parse(thought) is not None else thought.rstrip()
     written = call_text(answer.calls[0], form)
     return f"{thought}\n{written}" if thought else written
+
+
+def with_one_thought(answer: ChatAnswer) -> ChatAnswer:
+    """The answer of a world model that thinks in a field of its own: without that field where its text has a think block, as it
+    was told; else with the field's tags neutralised. The parsers of its answers take one block and one verdict only."""
+    own = answer.text.lstrip().startswith(THINK.rstrip())
+    return replace(answer, reasoning="" if own else neutralise(answer.reasoning))
 
 
 def call_text(answered: AnsweredCall, form: ActionFormat) -> str:

@@ -7,14 +7,14 @@ import numpy as np
 from envpool.action_formats import ACTION_FORMATS, ActionFormat
 from envpool.chat.chat_format import ChatFormat
 from envpool.endpoints.chat_endpoint import ChatEndpoint
-from envpool.endpoints.endpoint_messages import answer_text, native_messages, text_messages
+from envpool.endpoints.endpoint_messages import answer_text, native_messages, text_messages, with_one_thought
 from envpool.policy import Completion, GenerateRequest
 
 
 @dataclass(frozen=True)
 class EndpointPolicy:
     """Asks `endpoint` for completions: with tools and native calls when the request has tools, else with calls as text. `form` is
-    the episode's action format.
+    the episode's action format. `simulates`: it is asked as a world model, whose answers hold one thought.
 
     Completions carry the ids of `chat`'s tokenizer and NaN log-probs. Raises PolicyError with one line.
     """
@@ -22,6 +22,7 @@ class EndpointPolicy:
     endpoint: ChatEndpoint
     chat: ChatFormat = field(repr=False)
     form: ActionFormat = ACTION_FORMATS["xml"]
+    simulates: bool = False
 
     async def __call__(self, request: GenerateRequest) -> Completion:
         answer = await self.endpoint.ask(
@@ -33,6 +34,8 @@ class EndpointPolicy:
             session=request.session_id,
             prompt_tokens=len(request.prompt_ids),
         )
+        if self.simulates:
+            answer = with_one_thought(answer)
         ids = self.chat.completion_ids(answer_text(answer, self.form))
         if answer.finish_reason == "length":
             ids = ids[:-1]  # the model did not end its turn

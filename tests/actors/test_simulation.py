@@ -13,11 +13,13 @@ import trainers
 from actors.group_request import GroupRequest
 from actors.rollout_worker import REWARD_RECORDS, RolloutWorker
 from actors.simulation import Simulation
+from actors.worker_policies import WORLD_LEDGERS
 from configs.rollout_config import EndpointConfig
 from configs.run_config import RunConfig
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
 from envpool.chat.chat_format import load_chat_format
+from envpool.endpoints.token_usage import read_ledgers, usage_record
 from envpool.micro.micro_tasks import generate_micro_tasks
 from envpool.policy import Completion, GenerateRequest
 from envpool.pool.sandbox_pool import SandboxPool
@@ -182,11 +184,13 @@ async def test_an_endpoint_simulates_and_rewards_and_is_closed_then(
     config: RunConfig,
     pool: SandboxPool,
     server: ScriptedServer,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     server.says("PASSED a\n<reward>1</reward>", reasoning_content="2 + 3 = 5")
     endpoint = EndpointConfig(base_url=server.url, model="scorer-1")
     served = replace(config, world_model=replace(config.world_model, endpoint=endpoint))
-    (group,), simulation = await played(served, pool, None, slope=1.0)
+    record = tmp_path / "journal" / REWARD_RECORDS / "worker_0.json"
+    (group,), simulation = await played(served, pool, None, slope=1.0, record=record)
     (member,) = group.members
     assert member.trajectory.turns[1].observation.startswith(
         "2\n"
@@ -194,6 +198,8 @@ async def test_an_endpoint_simulates_and_rewards_and_is_closed_then(
     assert (member.resolved, member.grader) == (True, "swr/deployable")
     assert member.reward.parts["probability"] == pytest.approx(1.0, abs=1e-5)
     assert len(server.asked) == 3 + served.world_model.num_scores
+    usage = usage_record(read_ledgers([tmp_path / "journal" / WORLD_LEDGERS / "worker_0.jsonl"]))
+    assert (usage["requests"], usage["prompt_tokens"], usage["completion_tokens"]) == (6, 120, 42)
     assert simulation.grader is not None
     with pytest.raises(RuntimeError, match="closed"):
         await simulation.grader(TASK, member.trajectory)

@@ -55,6 +55,17 @@ def test_grpo_in_simulation_needs_a_trained_world_model() -> None:
     assert evaluation.missing(load_config(None, simulated), {"sft": {}}) == "", "an evaluation asks no world model"
 
 
+def test_stages_that_ask_an_endpoints_world_model_name_the_defaults_of_a_tiny_one(run: RunFolder) -> None:
+    served = ["world_model.endpoint.base_url=http://localhost:1/v1", "world_model.max_model_len=8192"]
+    simulated = ["sandbox.backend=simulated", "verifier.grader=hybrid", "world_model.roles=[reward,transition]"]
+    said = {name: len(stage.advice(load_config(None, served))) for name, stage in STAGES.items()}
+    assert {name for name, count in said.items() if count} == {"world-model", "tts"}
+    said = {name: len(stage.advice(load_config(None, [*served, *simulated]))) for name, stage in STAGES.items()}
+    assert {name for name, count in said.items() if count} == {"world-model", "tts", "rollout", "grpo"}
+    code, plan = swe_master("tts", "--resume", run.root, *served, "--plan")
+    assert (code, "a general one needs world_model.form=full" in " ".join(plan.split())) == (0, True)
+
+
 def test_a_plan_in_a_run_folder_checks_its_stages_and_tasks(run: RunFolder, given: Path) -> None:
     words = ("grpo", "--resume", run.root, given, "--plan")
     code, said = swe_master(*words)

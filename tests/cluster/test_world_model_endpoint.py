@@ -45,7 +45,7 @@ class Context:
 @pytest.fixture
 def context(tmp_path: Path, server: ScriptedServer) -> Any:  # noqa: F811
     server.says("PASSED a\n<reward>1</reward>", reasoning_content="1 + 2 = 3")
-    endpoint = EndpointConfig(base_url=server.url, model="scorer-1")
+    endpoint = EndpointConfig(server.url, "scorer-1", usd_per_million_prompt=2.0, usd_per_million_completion=10.0)
     world = WorldModelConfig(endpoint=endpoint, num_scores=2, calibration_share=0.999999)
     tts = TTSConfig(num_candidates=4, num_bootstrap=20)
     config = RunConfig(runs_dir=str(tmp_path), tts=tts, world_model=world)
@@ -61,12 +61,22 @@ def store(context: Any, name: str, groups: list[Group]) -> None:
 
 async def test_votes_come_from_the_endpoint_which_is_closed_then(context: Any, server: ScriptedServer) -> None:  # noqa: F811
     member = GROUPS[0].members[0]
-    async with world_client(context) as client:
+    async with world_client(context, "tts") as client:
         votes = await patch_votes(client, member, deployable, 0)
     assert [(vote.reward, vote.probability, vote.statuses) for vote in votes if vote] == [(1, 1.0, {"a": "PASSED"})] * 2
     assert {asked[2]["model"] for asked in server.asked} == {"scorer-1"}
     with pytest.raises(RuntimeError, match="closed"):
         await patch_votes(client, member, deployable, 0)
+
+
+async def test_a_model_that_thinks_apart_and_writes_the_block_too_is_read(context: Any, server: ScriptedServer) -> None:  # noqa: F811
+    member, told = GROUPS[0].members[0], '{"test_report": {"a": "FAILED"}, "reward": 0}'
+    server.answers.clear()
+    server.says(f"<think>\nit fails\n</think>\n{told}", reasoning_content="The form is <think>..</think>, then the JSON.")
+    server.says(told, reasoning_content="The form is <think>..</think>, then the JSON.")
+    async with world_client(context, "tts") as client:
+        votes = await patch_votes(client, member, deployable, 0)
+    assert [(vote.reward, vote.statuses) if vote else None for vote in votes] == [(0, {"a": "FAILED"})] * 2
 
 
 async def test_candidates_are_chosen_without_a_trained_world_model(context: Any) -> None:
@@ -76,6 +86,24 @@ async def test_candidates_are_chosen_without_a_trained_world_model(context: Any)
     assert (record["candidates_of"], record["calibration"]) == ("eval-sft", "Identity")
     assert record["world_model"] == scorer_name(context.config.world_model)
     assert (record["scorer"]["num"], record["scorer"]["invalid_reports"], record["cost"]["calls"]) == (4, 0.0, 6)
+    assert record["endpoint"] == {  # 20 and 7 tokens a request
+        "requests": 6, "prompt_tokens": 120, "cached_tokens": 0, "completion_tokens": 42, "cost_usd": 0.00066,
+    }  # fmt: skip
+    assert (await choose_candidates(context))["endpoint"]["requests"] == 6  # stored votes are not asked for again
+
+
+async def test_reports_that_cannot_be_read_are_said(
+    context: Any,
+    server: ScriptedServer,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.answers.clear()
+    server.says("I think that this patch is right.")
+    context.folder.record_stage("eval-sft", {})
+    store(context, "eval-sft", GROUPS)
+    record = await choose_candidates(context)
+    assert record["scorer"]["invalid_reports"] == 1.0
+    assert "tts: 100% of the reports could not be read and are no votes" in capsys.readouterr().out
 
 
 async def test_without_an_endpoint_a_trained_world_model_is_asked_for(context: Any) -> None:

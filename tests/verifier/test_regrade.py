@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cluster.cli import app
 from cluster.predictions_command import grade_predictions
 from cluster.regrade_command import print_regraded
+from cluster.run_folder import RunFolder
 from configs.stage_loading import load_config
 from envpool.dataset_rows.dataset_row import RowError
 from envpool.dataset_rows.row_file import RowFileError
 from envpool.sandbox_parts.image_cache import FolderImages
+from envpool.task_sets.task_store import write_tasks
 from tests.verifier.pytest_repo import ADD, BUGGY, DOUBLE, FIXED, GOLD, TASK, add_pytest_image
 from tests.verifier.small_repo import file_diff
 from verifier.evaluation_folder import test_output as output_file
@@ -183,3 +187,24 @@ def test_markers_in_a_log_are_defused() -> None:
     assert text.count(">>>>> End Test Output") == 1
     assert text.endswith(">>>>> Test Exit Code: 1\n>>>>> Tests Errored: no report\n")
     assert FIXED not in text
+
+
+def test_predictions_are_graded_with_the_settings_of_their_run(tmp_path: Path) -> None:
+    """The run lets patches change the tests' set-up; a word on the command line, and a file, replace what it says."""
+    run = RunFolder.create(load_config(None, [f"runs_dir={tmp_path}", "verifier.protect_test_setup=false"]))
+    add_pytest_image(FolderImages(run.images), tmp_path / "tree")
+    write_tasks(run.tasks, [TASK])
+    predictions, strict = tmp_path / "preds.jsonl", tmp_path / "strict.yaml"
+    diff = file_diff("setup.cfg", "[metadata]\nname = calc\n", "[metadata]\nname = calc2\n") + GOLD
+    predictions.write_text(json.dumps({"instance_id": "calc-7", "model_name_or_path": "m", "model_patch": diff}))
+    strict.write_text("verifier: {protect_test_setup: true}\n")
+
+    def left_out(tasks: Path, *words: str) -> tuple[bool, int]:
+        command = ["grade", "--predictions", str(predictions), "--tasks", str(tasks), "--to", str(tmp_path / "graded"), *words]
+        row = json.loads(CliRunner().invoke(app, command).stdout)
+        return row["resolved"], len(row["dropped"])
+
+    assert left_out(run.root) == (True, 0)
+    assert left_out(run.root, "verifier.protect_test_setup=true") == (True, 1)
+    assert left_out(run.root, str(strict)) == (True, 1)
+    assert left_out(run.tasks) == (True, 1)  # a folder of tasks is no run: the defaults

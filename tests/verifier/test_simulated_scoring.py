@@ -132,3 +132,21 @@ async def test_a_commands_prompt_is_cut_too_and_one_that_can_never_fit_is_said()
     assert 200 < prompts[0] <= 512 - 64
     with pytest.raises(PolicyError, match=r"do not fit engine\.max_model_len=70"):
         await WorldModelClient(generate, CHAT, WorldModelConfig(max_run_tokens=64), max_model_len=70).run(long)
+
+
+async def test_an_endpoints_model_has_a_limit_of_its_own() -> None:
+    prompts: list[int] = []
+
+    async def generate(request: GenerateRequest) -> Completion:
+        prompts.append(len(request.prompt_ids))
+        return completion(report(1), math.log(0.8))
+
+    long = replace(CONTEXT, files={"m.py": "x = 1\n" * 2_000}, tests={})
+    served = WorldModelConfig(num_scores=1, max_model_len=2_048)
+    await WorldModelClient(generate, CHAT, served, max_model_len=512).votes("s", long, seed=0)
+    await WorldModelClient(generate, CHAT, replace(served, max_model_len=256), max_model_len=512).votes("s", long, seed=0)
+    assert 1_024 < prompts[0] <= 2_048 - 96
+    assert prompts[1] <= 256 - 96
+    tiny = replace(served, max_model_len=100)
+    with pytest.raises(PolicyError, match=r"do not fit world_model\.max_model_len=100"):
+        await WorldModelClient(generate, CHAT, tiny, max_model_len=512).votes("s", long, seed=0)
