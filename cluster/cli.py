@@ -234,11 +234,12 @@ def export(run: Run, to: Target = Path("export")) -> None:
     """The newest policy as a Hugging Face folder, with predictions and report."""
     from cluster.run_export import export_run
     from cluster.run_folder import RunFolder, RunFolderError
+    from configs.stage_loading import ConfigError
 
     try:
         for line in export_run(RunFolder.open(run), to):
             print(line)
-    except (RunFolderError, OSError) as error:
+    except (RunFolderError, ConfigError, OSError) as error:
         fail(str(error))
 
 

@@ -10,16 +10,9 @@ from typing import Any
 
 import orjson
 
-from cluster.run_folder import RunFolder, write_atomically
+from cluster.run_folder import write_atomically
 
 STAMP = "played_by.json"
-EVALUATIONS = ("eval-grpo", "eval-sft")
-"""Whose candidates test-time scaling chooses among: the newest policy's first."""
-
-
-def newest_evaluation(folder: RunFolder) -> str | None:
-    """The finished evaluation of the run's newest policy."""
-    return next((name for name in EVALUATIONS if name in folder.stage_records()), None)
 
 
 def read_stamp(folder: Path) -> dict[str, Any] | None:

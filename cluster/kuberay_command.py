@@ -19,7 +19,7 @@ def render(
 ) -> None:
     """RayCluster, RayJob and what they need, as YAML files.
 
-    swe-master cluster render configs/yaml/grpo.yaml kuberay.queue=team --to manifests && kubectl apply -f manifests
+    swe-master cluster render configs/yaml/swe_master_32b.yaml kuberay.queue=team --to manifests
     """
     from cluster.kuberay.rendering import write_manifests
     from cluster.placement import PlacementError

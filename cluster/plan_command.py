@@ -25,8 +25,7 @@ def print_plan(verb: str, config: RunConfig, fail: Callable[[str], NoReturn], re
             print(f"\n{line}")
     except (PlacementError, PlanError) as error:
         fail(str(error))
-    if resume is not None:
-        print(f"\n{run_text(verb, config, resume, fail)}")
+    print(f"\n{run_text(verb, config, resume, fail) if resume is not None else new_folder_text(verb, config)}")
     if config.cluster.address or os.environ.get("RAY_ADDRESS"):
         from cluster.cluster_fit import fit_text
         from cluster.ray_session import ClusterError, cluster_nodes
@@ -39,6 +38,15 @@ def print_plan(verb: str, config: RunConfig, fail: Callable[[str], NoReturn], re
         print(f"\n{fit_text(fitting_plan(plan, config.cluster.roles, offered), nodes)}")
 
 
+def new_folder_text(verb: str, config: RunConfig) -> str:
+    """What a verb's first stage would lack in a run folder of its own, in one line."""
+    from cluster.stage_running import stages_of
+    from cluster.stages import STAGES
+
+    refusal = STAGES[stages_of(verb, config, {})[0]].refusal(verb, config, {}, "RUN")
+    return f"run folder: a new one{f', in which {refusal}' if refusal else ''}"
+
+
 def run_text(verb: str, config: RunConfig, root: Path, fail: Callable[[str], NoReturn]) -> str:
     """What the run folder has for this verb's stages, in one line. Calls `fail` when something they need is missing."""
     from cluster.run_folder import RunFolder, RunFolderError
@@ -49,12 +57,12 @@ def run_text(verb: str, config: RunConfig, root: Path, fail: Callable[[str], NoR
 
     try:
         folder = RunFolder.open(root)
-        stages = [STAGES[name] for name in stages_of(verb, folder)]
         records = folder.stage_records()
+        stages = [STAGES[name] for name in stages_of(verb, config, records)]
         if len(stages) > 1:
             return f"run folder: {', '.join(records) or 'no stage'} finished"
-        if missing := stages[0].missing(config, records):
-            fail(f"{verb} needs {missing} first: swe-master {missing} --resume {folder.root}")
+        if refusal := stages[0].refusal(verb, config, records, folder.root):
+            fail(refusal)
         counts = {split: len(playable_tasks(config, folder, split)) for split in played_splits(stages[0].name, config)}
     except (RunFolderError, StageError) as error:
         fail(str(error))

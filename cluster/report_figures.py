@@ -9,6 +9,7 @@ import numpy as np
 
 from cluster.funnel_chart import funnel_chart
 from cluster.metric_sinks import read_metrics
+from cluster.run_policies import POLICY_LABELS
 from cluster.stacked_chart import stacked_bars
 from cluster.svg_charts import Series, bar_chart, line_chart
 from cluster.viewer.task_lookup import task_list
@@ -16,7 +17,7 @@ from envpool.curation.funnel import funnel_from_dict
 from trainers.step_seconds import LABELS
 
 Records = Mapping[str, dict[str, Any]]
-EVALUATIONS = (("eval-base", "Base"), ("eval-sft", "SFT"), ("eval-grpo", "GRPO"))
+EVALUATIONS = tuple((f"eval-{name}", label) for name, label in POLICY_LABELS.items())
 STEP = "optimizer step"
 DIAGONAL = Series([(0.0, 0.0), (1.0, 1.0)])
 MOST_BARS = 8

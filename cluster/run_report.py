@@ -19,6 +19,7 @@ from cluster.report_figures import (
     world_model_figures,
 )
 from cluster.run_folder import RunFolder, write_atomically
+from cluster.run_policies import POLICY_LABELS
 from cluster.trajectory_page import sample_trajectory_html
 from cluster.viewer.run_index import RunIndex
 from configs.grpo_config import GRPOConfig
@@ -90,7 +91,8 @@ def result_rows(records: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]
         if largest != "1":
             rows.append((f"{label} pass@{largest}", percent(record["pass_at"][largest]), size))
         if "gain" in record:
-            rows.append((f"{label} − SFT, pass@1, paired", percent(record["gain"], sign="+"), size))
+            before = POLICY_LABELS[record.get("gain_over", "sft")]
+            rows.append((f"{label} − {before}, pass@1, paired", percent(record["gain"], sign="+"), size))
     if (tts := records.get("tts")) is not None:
         largest = max(tts["tts_at"], key=int)
         size = f"{tts['num_tasks']} held-out tasks, {tts['context']} context"

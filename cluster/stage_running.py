@@ -5,8 +5,9 @@ import logging
 import shlex
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from actors.learner_group import LearnerGroupError
 from actors.weight_packing import WeightSyncError
@@ -16,10 +17,11 @@ from cluster.placement import PlacementError
 from cluster.progress_view import ProgressView
 from cluster.ray_session import ClusterError
 from cluster.run_folder import RunFolder, RunFolderError
+from cluster.run_policies import newest_policy
 from cluster.run_report import write_report
 from cluster.run_view import results_table
 from cluster.stage import StageContext, StageError
-from cluster.stages import DEMO, STAGES
+from cluster.stages import STAGES, demo_stages
 from cluster.trackers import TrackerError
 from cluster.window_ledger import WindowLedgerError
 from configs.run_config import RunConfig
@@ -59,7 +61,8 @@ def run_stages(verb: str, config: RunConfig, resume: Path | None, words: Sequenc
         folder = RunFolder.open(resume) if resume is not None else RunFolder.create(config)
         log_to(folder)
         progress.say(f"run folder: {folder.root}")
-        asyncio.run(run_in_folder(stages_of(verb, folder), config, folder, progress, again=verb != "demo"))
+        stages = stages_of(verb, config, folder.stage_records())
+        asyncio.run(run_in_folder(stages, config, folder, progress, again=verb != "demo"))
     except KeyboardInterrupt:
         progress.say(
             "interrupted; everything finished is kept"
@@ -78,13 +81,12 @@ def run_stages(verb: str, config: RunConfig, resume: Path | None, words: Sequenc
     return 0
 
 
-def stages_of(verb: str, folder: RunFolder) -> tuple[str, ...]:
+def stages_of(verb: str, config: RunConfig, records: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages a verb runs: all for `demo`, the newest policy's evaluation for `eval`, else the stage of that name."""
     if verb == "demo":
-        return DEMO
+        return demo_stages(config)
     if verb == "eval":
-        records = folder.stage_records()
-        return (next((f"eval-{policy}" for policy in ("grpo", "sft") if policy in records), "eval-base"),)
+        return (f"eval-{newest_policy(config, records) or 'base'}",)
     return (verb,)
 
 
@@ -123,8 +125,8 @@ async def run_in_folder(
                 if stage.name in records and not again:
                     progress.say(f"{stage.name}: finished before, kept")
                     continue
-                if missing := stage.missing(config, records):
-                    raise StageError(f"{verb} needs {missing} first: swe-master {missing} --resume {folder.root}")
+                if refusal := stage.refusal(verb, config, records, folder.root):
+                    raise StageError(refusal)
                 for line in stage.advice(config):
                     progress.say(f"{stage.name}: {line}")
                 started = time.monotonic()

@@ -11,6 +11,8 @@ class GRPOConfig:
         default_factory=lambda: OptimizerConfig(learning_rate=2e-4, warmup_steps=0, schedule="constant")
     )
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    initial_policy: str = "sft"
+    """What training begins with: sft (the run's sft stage) or base (`model.path` as it is, for a model trained elsewhere)."""
     num_steps: int = 25
     """Steps; each trains on one batch, the groups of a step, with `updates_per_batch` optimizer steps."""
     groups_per_step: int = 16

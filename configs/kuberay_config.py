@@ -32,7 +32,7 @@ class KubeRayConfig:
     gpu_node_selector: tuple[str, ...] = ()
     """`label=value` that GPU nodes carry, for example nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3."""
     max_engines: int = 0
-    """Engine pods that the autoscaler may start; 0: as many as the run's engines."""
+    """Engine pods that the autoscaler may start; 0: as many as the run's engines, a served world model's among them."""
     max_sandbox_nodes: int = 16
     """Sandbox pods that the autoscaler may start."""
     sandbox_cpus: int = 16
@@ -51,5 +51,8 @@ class KubeRayConfig:
     """Secret whose key `password` is the Redis password; empty: none."""
     monitoring_namespace: str = ""
     """Namespace of the Prometheus that may scrape Ray's metrics port; brings a PodMonitor for its operator. Empty: none."""
+    resume: str = ""
+    """Name of a run folder below the runs claim in which the job works; empty: every try of the job begins a new folder."""
     backoff_limit: int = 2
-    """Times a failed job is submitted again; each goes on from the newest checkpoint."""
+    """Times a failed job is submitted again: with kuberay.resume each try goes on from the newest checkpoint, without it each
+    begins a new run folder."""

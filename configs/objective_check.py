@@ -5,6 +5,7 @@ from configs.run_config import RunConfig
 from configs.verifier_config import STOP_REASONS, VerifierConfig
 
 CHOICES = {
+    "initial_policy": ("sft", "base"),
     "advantage": ("leave_one_out", "group_mean", "group_mean_std"),
     "loss": ("clip_higher", "gspo", "cispo"),
     "aggregation": ("seq-mean-token-sum-norm", "seq-mean-token-sum", "seq-mean-token-mean", "token-mean"),

@@ -1,15 +1,17 @@
 """RayCluster and RayJob of KubeRay (ray.io/v1) for one run."""
 
 import json
+import re
 from typing import Any
 
 from cluster.kuberay.pod_templates import RUNS, Object, gpu_pod, head_pod, sandbox_pod
-from cluster.placement import PlacementError, Plan, plan_placement
+from cluster.placement import ROLES, PlacementError, Plan, plan_placement
 from configs.run_config import RunConfig
 
 API = "ray.io/v1"
 RAY_VERSION = "2.60.0"
 MAX_JOB_NAME = 47
+FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 IDLE_ENGINE_S = 300
 IDLE_SANDBOX_S = 900
 """Longer than the gap between two GRPO steps: sandbox pods hold the images."""
@@ -21,11 +23,11 @@ def ray_cluster(config: RunConfig) -> Object:
 
 
 def ray_job(config: RunConfig, verb: str, config_file: str) -> Object:
-    """One run on a cluster of its own, which ends with it."""
+    """One stage, or a demo, on a cluster of its own, which ends with it."""
     kuberay = config.kuberay
     metadata = _metadata(config, f"{config.name}-{verb}")
     spec: dict[str, Any] = {
-        "entrypoint": f"swe-master {verb} {config_file} runs_dir={RUNS}",
+        "entrypoint": entrypoint(verb, config_file, kuberay.resume),
         "entrypointResources": json.dumps({"driver": 1}),
         "metadata": {"run": config.name, "verb": verb},
         "submissionMode": "K8sJobMode",
@@ -41,6 +43,16 @@ def ray_job(config: RunConfig, verb: str, config_file: str) -> Object:
     return {"apiVersion": API, "kind": "RayJob", "metadata": metadata, "spec": spec}
 
 
+def entrypoint(verb: str, config_file: str, resume: str) -> str:
+    """The job's shell command: a new run folder, or the one named `resume`, so that a job that is tried again goes on. Raises
+    PlacementError for a name that is none."""
+    if not resume:
+        return f"swe-master {verb} {config_file} runs_dir={RUNS}"
+    if not FOLDER_NAME.fullmatch(resume):
+        raise PlacementError(f"kuberay.resume={resume!r} is not the name of a run folder below the runs claim")
+    return f"swe-master {verb} --resume {RUNS}/{resume} {config_file}"
+
+
 def cluster_spec(config: RunConfig) -> Object:
     """Head and the worker groups that the plan needs; each group scales by itself unless a queue admits the whole."""
     plan, kuberay = plan_placement(config), config.kuberay
@@ -49,9 +61,8 @@ def cluster_spec(config: RunConfig) -> Object:
             "KubeRay manifests are for cluster.placement=split: their engines and learner have nodes of their own"
         )
     env = _environment(config)
-    groups = []
-    for name in ("engines", "learner"):
-        groups += _gpu_group(config, plan, name, env)
+    engines = sum(len(group.bundles) for group in plan.groups if ROLES[group.name] == "engine")
+    groups = [*_engine_group(config, plan, engines, env), *_learner_group(config, plan, env)]
     workers = len(plan.group("rollout").bundles)
     sandbox = _group("sandbox", workers, max(workers, kuberay.max_sandbox_nodes), sandbox_pod(kuberay, env), IDLE_SANDBOX_S)
     sandbox["rayStartParams"] = _resources(sandbox=1)
@@ -75,21 +86,28 @@ def cluster_spec(config: RunConfig) -> Object:
     return _restart_never(spec)
 
 
-def _gpu_group(config: RunConfig, plan: Plan, name: str, env: list[Object]) -> list[Object]:
-    bundles = plan.group(name).bundles
+def _engine_group(config: RunConfig, plan: Plan, engines: int, env: list[Object]) -> list[Object]:
+    """A pod for each of the `engines`, the policy's and those of a world model that is served beside it."""
+    gpus = plan.group("engines").bundles[0].get("GPU", 0.0)
+    if not gpus:
+        return []
+    most = max(engines, config.kuberay.max_engines)
+    group = _group("engine", engines, most, gpu_pod(config.kuberay, int(gpus), env), IDLE_ENGINE_S)
+    group["rayStartParams"] = _resources(engine=1)
+    return [group]
+
+
+def _learner_group(config: RunConfig, plan: Plan, env: list[Object]) -> list[Object]:
+    """Ranks share a node where they fit; the group never scales."""
+    bundles = plan.group("learner").bundles
     gpus = bundles[0].get("GPU", 0.0)
     if not gpus:
         return []
-    if name == "learner":  # ranks share a node where they fit; the group never scales
-        per_node = max(1, int(config.cluster.gpus_per_node // gpus))
-        nodes = -(-len(bundles) // per_node)
-        pod = gpu_pod(config.kuberay, int(gpus * min(per_node, len(bundles))), env)
-        group = _group("learner", nodes, nodes, pod, None)
-        group["rayStartParams"] = _resources(learner=per_node)
-        return [group]
-    most = max(len(bundles), config.kuberay.max_engines)
-    group = _group("engine", len(bundles), most, gpu_pod(config.kuberay, int(gpus), env), IDLE_ENGINE_S)
-    group["rayStartParams"] = _resources(engine=1)
+    per_node = max(1, int(config.cluster.gpus_per_node // gpus))
+    nodes = -(-len(bundles) // per_node)
+    pod = gpu_pod(config.kuberay, int(gpus * min(per_node, len(bundles))), env)
+    group = _group("learner", nodes, nodes, pod, None)
+    group["rayStartParams"] = _resources(learner=per_node)
     return [group]
 
 

@@ -11,6 +11,7 @@ from cluster.stages import (
     tts_stage,
     world_model_stage,
 )
+from configs.run_config import RunConfig
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -28,4 +29,9 @@ STAGES: dict[str, Stage] = {
     )
 }
 
-DEMO = ("tasks", "rollout", "curate", "sft", "eval-sft", "grpo", "eval-grpo", "world-model", "tts")
+
+def demo_stages(config: RunConfig) -> tuple[str, ...]:
+    """All stages in order; without curation and SFT where GRPO begins with the base model."""
+    initial = config.grpo.initial_policy
+    made = ("curate", "sft") if initial == "sft" else ()
+    return ("tasks", "rollout", *made, f"eval-{initial}", "grpo", "eval-grpo", "world-model", "tts")

@@ -8,6 +8,7 @@ import numpy as np
 from cluster.loop_evaluation import evaluation_metrics
 from cluster.policy_playing import play_policy
 from cluster.predictions_file import PREDICTIONS, write_predictions
+from cluster.run_policies import AFTER_STAGE, trained_from
 from cluster.stage import Stage, StageContext
 from cluster.stages.rollout_stage import episode_counts
 from cluster.task_selection import tasks_of
@@ -40,9 +41,12 @@ async def evaluate(context: StageContext, policy: str) -> dict[str, Any]:
         "per_task": {name: float(np.mean(outcomes)) for name, outcomes in per_task.items()},
         **episode_counts(played),
     }
-    before = context.folder.stage_records().get("eval-sft")
+    records = context.folder.stage_records()
+    initial = trained_from(records)
+    before = records.get(f"eval-{initial}")
     if policy == "grpo" and before is not None:
         record["gain"] = gain_over(before["per_task"], record["per_task"], config.num_bootstrap, config.seed)
+        record["gain_over"] = initial
     record["turn_budgets"] = await turn_scaling(context, policy, tasks, played)
     first = [(group.instance_id, group.members[0].trajectory.patch.diff) for group in played]  # pass@1: nothing is chosen
     write_predictions(context.folder.root / PREDICTIONS, f"{context.folder.root.name}/{stage}", first)
@@ -107,6 +111,6 @@ async def evaluate_grpo(context: StageContext) -> dict[str, Any]:
     return await evaluate(context, "grpo")
 
 
-BASE = Stage("eval-base", ("tasks",), evaluate_base)
-SFT = Stage("eval-sft", ("sft",), evaluate_sft)
-GRPO = Stage("eval-grpo", ("grpo",), evaluate_grpo)
+BASE = Stage("eval-base", (AFTER_STAGE["base"],), evaluate_base)
+SFT = Stage("eval-sft", (AFTER_STAGE["sft"],), evaluate_sft)
+GRPO = Stage("eval-grpo", (AFTER_STAGE["grpo"],), evaluate_grpo)

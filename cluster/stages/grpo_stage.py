@@ -1,9 +1,10 @@
-"""GRPO: the SFT policy plays training tasks, hidden tests are really run, the learner steps, the engine gets the new weights."""
+"""GRPO: the policy plays training tasks, hidden tests are really run, the learner steps, the engine gets the new weights."""
 
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from actors.group_request import GroupRequest
@@ -15,7 +16,8 @@ from cluster.loop_evaluation import LoopEvaluation
 from cluster.metric_sinks import read_metrics
 from cluster.outcome_log import OutcomeLog
 from cluster.policy_logprobs import LogprobRecorder
-from cluster.stage import Stage, StageContext
+from cluster.run_folder import write_atomically
+from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.window_ledger import WindowLedger
 from cluster.world_model_judging import world_endpoint_record
@@ -37,6 +39,8 @@ EVALUATION = "grpo-eval"
 """Name of the in-loop evaluation among the metrics."""
 SECONDS = "grpo-seconds"
 """Name of the steps' ledgers of seconds among the metrics."""
+BEGAN_WITH = "initial_policy"
+"""File beside the checkpoints: the policy that they, and the groups of the window, began with."""
 
 
 class TaskRollouts:
@@ -67,6 +71,26 @@ def evaluation_seed(seed: int, step: int, task_id: str) -> int:
     return task_seed(seed, EVALUATION, str(step), task_id)
 
 
+def initial_model(context: StageContext) -> Path:
+    """The model that training begins with, also the reference of the KL term. Raises StageError in a folder whose training began
+    with another one."""
+    policy, folder = context.config.grpo.initial_policy, context.folder.checkpoints("grpo")
+    before = (folder / BEGAN_WITH).read_text(encoding="utf-8") if (folder / BEGAN_WITH).is_file() else policy
+    if before != policy:
+        raise StageError(
+            f"this run's grpo began with grpo.initial_policy={before}, not {policy}: "
+            "go on with that, or begin in another run folder"
+        )
+    return context.fleet.model_folder(policy)
+
+
+def note_beginning(context: StageContext) -> None:
+    """Keep which policy training began with, before anything is played or saved."""
+    folder = context.folder.checkpoints("grpo")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / BEGAN_WITH, context.config.grpo.initial_policy.encode())
+
+
 async def train_policy(context: StageContext) -> dict[str, Any]:
     """Train, then export hf/grpo. A learner that dies is started again from the last checkpoint."""
     config = context.config.grpo
@@ -78,13 +102,14 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
             run = await TrainingRun.begin(
                 context,
                 "grpo",
-                context.folder.hf("sft"),
+                initial_model(context),
                 config.optimizer,
                 config.learner,
                 config.num_steps,
                 config.updates_per_batch,
                 config.temperature,
             )
+            note_beginning(context)
             await run.serve_weights()
             steps = await _train(context, run)
             exported = await run.finish(use_best=config.patience > 0)
@@ -92,7 +117,8 @@ async def train_policy(context: StageContext) -> dict[str, Any]:
             if uses_world_model(context.config):
                 simulated = {"simulation": await context.fleet.simulation_figures(), **world_endpoint_record(context, "worker_*")}
             grader = {"eval_grader": "tests"} if config.eval_every else {}
-            return {"steps": steps, "exported_step": exported, **grader, **simulated, **run.summary("reward/mean")}
+            began = {"initial_policy": config.initial_policy}
+            return {**began, "steps": steps, "exported_step": exported, **grader, **simulated, **run.summary("reward/mean")}
         except LearnerGroupError as error:
             found = latest_checkpoint(context.folder.checkpoints("grpo"))
             newest = found[0] if found else 0
@@ -170,4 +196,4 @@ def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
     return LoopEvaluation(config, list(tasks), play, run, on_score, known)
 
 
-STAGE = Stage("grpo", ("sft",), train_policy, asks_world_model=True)
+STAGE = Stage("grpo", (), train_policy, trains_initial_policy=True, asks_world_model=True)

@@ -15,9 +15,10 @@ import numpy as np
 
 from cluster.calibration_file import read_calibration, scorer_name
 from cluster.candidate_scoring import CandidateSignals, CandidateVotes, edit_of, signals_of_groups, votes_of_groups
-from cluster.evaluation_stamp import newest_evaluation, read_stamp, stamp_name
+from cluster.evaluation_stamp import read_stamp, stamp_name
 from cluster.group_store import read_groups
 from cluster.patch_choices import chosen_rows, judged_candidate, write_choices
+from cluster.run_policies import newest_evaluation
 from cluster.stage import Stage, StageContext, StageError
 from cluster.stages.eval_stage import estimate, pass_at_table
 from cluster.stages.world_model_stage import context_of
@@ -93,13 +94,13 @@ def evaluated_groups(context: StageContext) -> tuple[str, list[Group], int]:
     """The newest evaluation, its tasks that have a candidate, and how many have none. Raises StageError, also when no task has
     enough candidates, or when the policy has been trained on since."""
     count = context.config.tts.num_candidates
-    name = newest_evaluation(context.folder)
+    name = newest_evaluation(context.config, context.folder.stage_records())
     if name is None:
         raise StageError(f"tts needs candidates: swe-master eval --resume {context.folder.root}")
     folder, record = context.folder.root / "trajectories" / name, context.folder.stage_records()[name]
     groups, stamp = list(read_groups(folder)), read_stamp(folder)
     policy = name.removeprefix("eval-")
-    if stamp is not None and stamp["weights"] != weights_fingerprint(context.folder.hf(policy)):
+    if stamp is not None and stamp["weights"] != weights_fingerprint(context.fleet.model_folder(policy)):
         raise StageError(f"{name} was played by an earlier {policy} policy: swe-master eval --resume {context.folder.root}")
     if len(groups) < record.get("num_tasks", 0) + record.get("unplayed_tasks", 0):
         raise StageError(f"{name} was begun anew and is not finished: swe-master eval --resume {context.folder.root}")

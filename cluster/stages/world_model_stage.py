@@ -14,6 +14,7 @@ from cluster.group_store import read_groups
 from cluster.learner_run import TrainingRun
 from cluster.policy_playing import play_policy
 from cluster.reasoning_journal import ReasoningJournal
+from cluster.run_policies import newest_policy
 from cluster.stage import Stage, StageContext, StageError
 from cluster.task_selection import tasks_of
 from cluster.world_model_judging import judged_patches, measured_runs, world_client, world_endpoint_record
@@ -222,7 +223,7 @@ async def calibration_episodes(context: StageContext) -> tuple[str, list[ScoredT
     """Graded episodes of the tasks that were kept out, and who played them: the run's newest policy, now, since that is whose
     patches will be judged; the recorded rollouts where there is no policy yet, or world_model.calibration_episodes is 0."""
     config = context.config.world_model
-    policy = next((name for name in ("grpo", "sft") if name in context.folder.stage_records()), None)
+    policy = newest_policy(context.config, context.folder.stage_records())
     if policy is None or config.calibration_episodes == 0:
         recorded = training_trajectories(context)
         return "recorded", [one for one in recorded if is_kept_out(one.trajectory.instance_id, config.calibration_share)]

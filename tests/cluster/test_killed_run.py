@@ -1,6 +1,5 @@
 """A real run whose processes are killed with -9: it goes on, its records are whole, and its weights are what they would be."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from configs.stage_loading import load_config
 from envpool.micro.micro_tasks import generate_micro_tasks
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.task_sets.task_store import write_tasks
-from trainers.model_paths import resolve_model_path
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -24,6 +22,7 @@ SETTINGS = [
     "rollout.episode.max_tokens=400",
     "rollout.episode.max_tokens_per_turn=24",
     "sandbox.isolation=none",
+    "grpo.initial_policy=base",
     "grpo.num_steps=5",
     "grpo.groups_per_step=2",
     "grpo.group_size=2",
@@ -32,7 +31,7 @@ SETTINGS = [
 
 
 def base_run(tmp_path: Path) -> Path:
-    """A run folder as after `tasks` and `sft`, with the shipped model in place of a trained one."""
+    """A run folder as after `tasks`; training begins with the shipped model."""
     config = load_config(None, [*SETTINGS, f"runs_dir={tmp_path}"])
     folder = RunFolder.create(config)
     images, tasks = FolderImages(folder.images), []
@@ -40,9 +39,7 @@ def base_run(tmp_path: Path) -> Path:
         images.add(micro.task.instance_id, micro.files)
         tasks.append(micro.task)
     write_tasks(folder.tasks, tasks)
-    shutil.copytree(resolve_model_path("tiny_base"), folder.hf("sft"))
-    for stage in ("tasks", "sft"):
-        folder.record_stage(stage, {"seconds": 0.0})
+    folder.record_stage("tasks", {"seconds": 0.0})
     return folder.root
 
 

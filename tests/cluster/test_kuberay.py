@@ -64,6 +64,30 @@ def test_a_job_runs_the_verb_on_the_mounted_configuration() -> None:
     assert (job["entrypointResources"], job["backoffLimit"]) == ('{"driver": 1}', 2)
 
 
+def test_a_job_in_a_run_folder_goes_on_there_when_it_is_tried_again() -> None:
+    job = render_manifests(config("dind", "kuberay.resume=grpo-20260101-120000"), "grpo", [])["20-rayjob.yaml"][0]
+    assert job["spec"]["entrypoint"] == "swe-master grpo --resume /runs/grpo-20260101-120000 /runs/configs/run.yaml"
+    assert manifest_faults(job) == []
+    for name in ("/runs/a", "..", "a b", "a;b", "-a", "$(a)"):
+        with pytest.raises(PlacementError, match="is not the name of a run folder"):
+            render_manifests(config("dind", f"kuberay.resume={name}"), "grpo", [])
+
+
+def test_engines_of_a_served_world_model_have_pods() -> None:
+    simulated = ["sandbox.backend=simulated", "verifier.grader=hybrid", "world_model.roles=[reward,transition]"]
+    rendered = render_manifests(config("dind", *simulated, "world_model.num_engines=2"), "grpo", [])
+    cluster = rendered["10-raycluster.yaml"][0]["spec"]
+    assert {key: group(cluster, "engine")[key] for key in ("replicas", "minReplicas", "maxReplicas")} == {
+        "replicas": 6,
+        "minReplicas": 6,
+        "maxReplicas": 6,
+    }
+    assert [fault for file in rendered.values() for document in file for fault in manifest_faults(document)] == []
+    endpoint = config("dind", *simulated, "world_model.num_engines=2", "world_model.endpoint.base_url=http://w:1/v1")
+    served = render_manifests(endpoint, "grpo", [])["10-raycluster.yaml"][0]["spec"]
+    assert group(served, "engine")["replicas"] == 4
+
+
 def test_docker_is_a_side_car_on_tainted_nodes_and_gvisor_needs_no_privilege() -> None:
     pod = group(objects()["RayCluster/grpo-32b-run"]["spec"], "sandbox")["template"]["spec"]
     (engine,) = pod["initContainers"]

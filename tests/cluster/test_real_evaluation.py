@@ -11,7 +11,7 @@ from cluster.progress_view import ProgressView
 from cluster.run_folder import RunFolder
 from cluster.stage import StageContext, StageError
 from cluster.stages.eval_stage import evaluate
-from cluster.stages.grpo_stage import TaskRollouts, loop_evaluation
+from cluster.stages.grpo_stage import TaskRollouts, initial_model, loop_evaluation, note_beginning
 from cluster.stages.rollout_stage import play_teachers
 from cluster.stages.world_model_stage import calibration_episodes
 from cluster.task_selection import tasks_of
@@ -100,6 +100,36 @@ async def test_a_world_model_is_calibrated_on_real_outcomes(tmp_path: Path) -> N
     context.folder.record_stage("sft", {})
     source, episodes = await calibration_episodes(context)
     assert (source, {one.grader for one in episodes}) == ("sft", {"swe-master-grader/2 x"})
+
+
+async def test_a_gain_is_over_what_grpo_began_with(tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    for policy, solved in (("base", 0.25), ("sft", 0.75)):
+        context.folder.record_stage(f"eval-{policy}", {"per_task": {"held": solved}})
+    context.folder.record_stage("grpo", {"initial_policy": "base"})
+    record = await evaluate(context, "grpo")
+    assert (record["gain_over"], record["gain"][0]) == ("base", 0.75)
+    context.folder.record_stage("grpo", {})
+    record = await evaluate(context, "grpo")
+    assert (record["gain_over"], record["gain"][0]) == ("sft", 0.25), "a record of before the setting"
+
+
+async def test_before_grpo_from_the_base_model_a_world_model_is_calibrated_on_that(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "grpo.initial_policy=base")
+    context.folder.record_stage("tasks", {})
+    context.folder.record_stage("sft", {})
+    assert (await calibration_episodes(context))[0] == "base"
+
+
+def test_grpo_begins_with_the_policy_of_the_setting_and_stays_with_it(tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    assert initial_model(context) == Path("sft")
+    base = replace(context, config=load_config(None, [*SIMULATED, "grpo.initial_policy=base"]))
+    assert initial_model(base) == Path("base"), "nothing was trained yet"
+    note_beginning(base)
+    assert initial_model(base) == Path("base")
+    with pytest.raises(StageError, match=r"began with grpo\.initial_policy=base, not sft: go on with that"):
+        initial_model(context)
 
 
 async def test_held_out_tasks_are_refused_where_nothing_executes(tmp_path: Path) -> None:

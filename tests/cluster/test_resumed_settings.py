@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 from cluster.run_folder import RunFolder
+from cluster.stage_running import stages_of
 from cluster.stages import STAGES
 from configs.stage_loading import load_config
 from envpool.task_sets.task_store import write_tasks
@@ -66,6 +67,53 @@ def test_stages_that_ask_an_endpoints_world_model_name_the_defaults_of_a_tiny_on
     assert (code, "a general one needs world_model.form=full" in " ".join(plan.split())) == (0, True)
 
 
+def test_grpo_from_the_base_model_needs_tasks_only() -> None:
+    base = ["grpo.initial_policy=base"]
+    simulated = [*base, "sandbox.backend=simulated", "verifier.grader=hybrid", "world_model.roles=[reward,transition]"]
+    grpo = STAGES["grpo"]
+    assert grpo.missing(load_config(None, base), {}) == "tasks"
+    assert grpo.missing(load_config(None, base), {"tasks": {}}) == ""
+    assert grpo.missing(load_config(None, simulated), {"tasks": {}}) == "world-model"
+    assert grpo.refusal("grpo", load_config(None, base), {}, "RUN") == "grpo needs tasks first: swe-master tasks --resume RUN"
+    assert grpo.refusal("grpo", load_config(None, []), {"tasks": {}}, "RUN") == (
+        "grpo needs sft first: swe-master sft --resume RUN, or grpo.initial_policy=base to begin with model.path"
+    )
+
+
+def test_a_demo_from_the_base_model_makes_no_sft() -> None:
+    after = ("grpo", "eval-grpo", "world-model", "tts")
+    assert stages_of("demo", load_config(None, []), {}) == ("tasks", "rollout", "curate", "sft", "eval-sft", *after)
+    base = load_config(None, ["grpo.initial_policy=base"])
+    assert stages_of("demo", base, {}) == ("tasks", "rollout", "eval-base", *after)
+
+
+@pytest.mark.parametrize(
+    ("initial", "finished", "policy"),
+    [
+        ("sft", (), "base"),
+        ("sft", ("tasks",), "base"),
+        ("sft", ("tasks", "sft"), "sft"),
+        ("sft", ("tasks", "sft", "grpo"), "grpo"),
+        ("base", ("tasks",), "base"),
+        ("base", ("tasks", "sft"), "base"),
+        ("base", ("tasks", "grpo"), "grpo"),
+    ],
+)
+def test_an_evaluation_is_of_the_newest_policy(initial: str, finished: tuple[str, ...], policy: str) -> None:
+    config = load_config(None, [f"grpo.initial_policy={initial}"])
+    assert stages_of("eval", config, {name: {} for name in finished}) == (f"eval-{policy}",)
+
+
+def test_a_plan_without_a_run_folder_says_what_a_new_one_lacks() -> None:
+    code, said = swe_master("grpo", "--plan")
+    assert (code, "run folder: a new one, in which grpo needs sft first: swe-master sft --resume RUN, or grpo.ini" in said) == (
+        0,
+        True,
+    )
+    assert "in which grpo needs tasks first" in swe_master("grpo", "--plan", "grpo.initial_policy=base")[1]
+    assert swe_master("tasks", "--plan")[1].endswith("run folder: a new one\n")
+
+
 def test_a_plan_in_a_run_folder_checks_its_stages_and_tasks(run: RunFolder, given: Path) -> None:
     words = ("grpo", "--resume", run.root, given, "--plan")
     code, said = swe_master(*words)
@@ -79,3 +127,12 @@ def test_a_plan_in_a_run_folder_checks_its_stages_and_tasks(run: RunFolder, give
     code, said = swe_master(*words, "sandbox.files_in=docker", "grpo.eval_every=2")
     assert (code, "grpo can start, 1 train tasks can be played, 1 heldout tasks can be played" in said) == (0, True)
     assert "world-model" in said
+
+
+def test_a_plan_from_the_base_model_asks_for_tasks(run: RunFolder) -> None:
+    words = ("grpo", "--resume", run.root, "grpo.initial_policy=base", "--plan")
+    assert "grpo needs tasks first" in swe_master(*words)[1]
+    write_tasks(run.tasks, [named("train", "train")])
+    run.record_stage("tasks", {})
+    code, said = swe_master(*words)
+    assert (code, "grpo can start, 1 train tasks can be played" in said) == (0, True)

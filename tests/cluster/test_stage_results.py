@@ -117,6 +117,8 @@ def test_result_rows_of_nothing_and_of_a_gain() -> None:
     assert result_rows({}) == []
     record = {"num_tasks": 2, "num_samples": 1, "seed": 0, "pass_at": {"1": [0.5, 0.4, 0.6]}, "gain": [0.1, 0.05, 0.15]}
     assert [row[1] for row in result_rows({"eval-grpo": record})] == ["50.0 % [40.0, 60.0]", "+10.0 % [+5.0, +15.0]"]
+    assert [row[0] for row in result_rows({"eval-grpo": record})][1] == "GRPO − SFT, pass@1, paired"
+    assert result_rows({"eval-grpo": {**record, "gain_over": "base"}})[1][0] == "GRPO − Base, pass@1, paired"
     assert percent([-0.1, -0.2, 0.0], "+") == "-10.0 % [-20.0, +0.0]"
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from cluster.predictions_file import CHOSEN_PREDICTIONS
 from cluster.progress_view import ProgressView
 from cluster.run_export import export_run
 from cluster.run_folder import RunFolder
+from cluster.run_policies import newest_evaluation
 from cluster.stage import StageError
 from cluster.stages.tts_stage import cost_record, evaluated_groups, scaling_tables, scorer_record
 from cluster.weights_fingerprint import weights_fingerprint
+from configs.grpo_config import GRPOConfig
 from configs.run_config import RunConfig
 from configs.tts_config import TTSConfig
 from configs.world_model_config import WorldModelConfig
@@ -230,6 +233,13 @@ def test_tasks_with_too_few_candidates_are_chosen_for_and_counted(context: Any) 
         evaluated_groups(context)
 
 
+def test_the_newest_evaluation_is_of_grpo_or_of_what_it_begins_with() -> None:
+    base, both = RunConfig(grpo=GRPOConfig(initial_policy="base")), {"eval-base": {}, "eval-sft": {}}
+    assert (newest_evaluation(RunConfig(), both), newest_evaluation(base, both)) == ("eval-sft", "eval-base")
+    assert newest_evaluation(base, {**both, "eval-grpo": {}}) == "eval-grpo"
+    assert newest_evaluation(RunConfig(), {"eval-base": {}}) is None
+
+
 def test_candidates_of_a_policy_that_was_trained_on_since_are_refused(context: Any) -> None:
     weights = context.folder.hf("sft") / "model.safetensors"
     weights.parent.mkdir()
@@ -239,6 +249,7 @@ def test_candidates_of_a_policy_that_was_trained_on_since_are_refused(context: A
     with GroupStore(stored) as store:
         store.add(GROUPS[0])
     context.folder.record_stage("eval-sft", {"num_tasks": 1, "unplayed_tasks": 0})
+    context.fleet = SimpleNamespace(model_folder=context.folder.hf)
     assert [group.instance_id for group in evaluated_groups(context)[1]] == ["task"]
     weights.write_bytes(b"newer")
     with pytest.raises(StageError, match="eval-sft was played by an earlier sft policy"):

@@ -90,3 +90,16 @@ def test_shipped_configurations_load() -> None:
     paths = sorted((Path(__file__).parents[2] / "configs" / "yaml").glob("*.yaml"))
     for path in paths:
         load_config(path, [])
+
+
+@pytest.mark.parametrize("name", ["swe_master_32b", "swe_master_4b", "swe_world_32b", "swe_world_32b_grpo"])
+def test_large_runs_have_the_published_sft_recipe_and_prompt(name: str) -> None:
+    config = load_config(Path(__file__).parents[2] / "configs" / "yaml" / f"{name}.yaml", [])
+    rate = config.sft.optimizer
+    assert (config.sft.epochs, config.sft.overlong, config.sft.batch_size, config.sft.max_tokens) == (5, "cut", 256, 81920)
+    assert (rate.learning_rate, rate.min_learning_rate, rate.warmup_ratio, rate.schedule) == (5e-5, 5e-6, 0.1, "cosine")
+    assert tuple(rate.betas) == (0.9, 0.95)
+    assert config.rollout.episode.prompt == "full"
+    assert config.sandbox.pull_images
+    assert config.grpo.initial_policy == ("base" if name.startswith("swe_master") else "sft")
+    assert config.rollout.episode.garbled.stop == (config.verifier.reward == "swe_world"), "its -0.5 is for an episode that ends"

@@ -43,6 +43,7 @@ def test_defaults_are_fine() -> None:
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
+        (["grpo.initial_policy=rollout"], "grpo.initial_policy=rollout is not known; one of sft, base"),
         (["grpo.loss=ppo"], "grpo.loss=ppo is not known; one of clip_higher, gspo, cispo"),
         (["verifier.reward=best"], "verifier.reward=best is not known"),
         (["grpo.loss=gspo", "grpo.aggregation=seq-mean-token-mean"], "would never act"),
