@@ -2,10 +2,12 @@
 and what is left when the backend closes or a user is cancelled in the middle of one."""
 
 import asyncio
+import io
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,6 +22,17 @@ from envpool.sandboxes.docker_sandbox import ENGINE_THREADS, DockerBackend, Dock
 WAIT_S = 60
 
 
+@dataclass
+class OpenStream:
+    """What docker's client gives for a stream: it holds the response that it came from."""
+
+    stream: io.BytesIO
+    _response: io.BytesIO
+
+    def close(self) -> None:
+        self.stream.close()
+
+
 class ScriptedEngine:
     """As much of `docker.APIClient` as a start, a pull, a removal and a sweep ask for. A call whose name is in `gates` waits
     there; `calls` counts those that began."""
@@ -29,6 +42,7 @@ class ScriptedEngine:
         self.calls: Counter[str] = Counter()
         self.removed: list[str] = []
         self.stream_closed = threading.Event()
+        self.streams: list[io.BytesIO] = []
 
     def _enter(self, name: str) -> None:
         self.calls[name] += 1
@@ -66,6 +80,15 @@ class ScriptedEngine:
             yield b"late"
         finally:
             self.stream_closed.set()
+
+    def exec_create(self, container: str, command: list[str], **options: Any) -> dict[str, str]:
+        return {"Id": "exec"}
+
+    def exec_start(self, exec_id: str, socket: bool) -> Any:
+        self._enter("open")
+        stream, response = io.BytesIO(), io.BytesIO()
+        self.streams += [stream, response]
+        return OpenStream(stream, response)
 
     def close(self) -> None:
         """No connection is open."""
@@ -163,6 +186,18 @@ async def test_a_start_whose_shell_comes_after_close_is_told(engine: ScriptedEng
         await starting
     await asyncio.wait_for(closing, WAIT_S)
     assert (len(engine.removed), backend._held) == (1, set())
+
+
+async def test_a_stream_that_opens_after_its_user_is_cancelled_is_closed(engine: ScriptedEngine, backend: DockerBackend) -> None:
+    engine.gates["open"] = threading.Event()
+    opening = asyncio.create_task(sandbox_of(backend).open())
+    await until(lambda: engine.calls["open"])
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    engine.gates["open"].set()
+    await until(lambda: engine.streams and all(stream.closed for stream in engine.streams))
+    await backend.close()
 
 
 async def test_a_cancelled_archive_is_cancelled_and_closed(engine: ScriptedEngine, backend: DockerBackend) -> None:
