@@ -163,10 +163,11 @@ async def test_a_lease_whose_start_ahead_ends_with_the_pool_starts_no_other(back
     async with AsyncExitStack() as stack:
         waiting = leasing(pool, stack, "folder:a")
         await until(lambda: pool.active == 1, "the lease waits for one of them")
+        started = list(backend.started)  # the watch may have used the room for another
         await pool.close()
         with pytest.raises(SandboxUnavailableError, match="the sandbox pool is closed"):
             await asyncio.wait_for(waiting, 60)
-    assert (backend.started, backend.sandboxes, pool.active) == (["folder:a", "folder:a"], [], 0)
+    assert (backend.started, backend.sandboxes, pool.active) == (started, [], 0)
 
 
 async def test_dead_failed_and_stale_ones_are_never_lent(backend: SweptBackend) -> None:
