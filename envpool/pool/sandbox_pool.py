@@ -37,7 +37,10 @@ RECOVER_S = 60.0
 
 @runtime_checkable
 class SweepingBackend(Protocol):
-    """A backend that can clean up behind itself, and whose engine can go away."""
+    """A backend that can clean up behind itself. With `has_engine`, a sweep that fails means that its engine is away; without,
+    a late sweep says nothing about the sandboxes."""
+
+    has_engine: bool
 
     async def sweep(self) -> int:
         """Remove what no living sandbox of this backend holds and what dead processes of the same owner left; how many.
@@ -50,8 +53,8 @@ class SweepingBackend(Protocol):
 class SandboxPool:
     """At most `num_sandboxes` leases at once; each ends after `lease_s` seconds. At most `num_warm` more sandboxes wait, unused.
 
-    Every `watch_s` seconds the backend sweeps up what was left behind; when its engine does not answer, running leases fail
-    with EngineLostError and new ones wait up to `recover_s` seconds for it.
+    Every `watch_s` seconds the backend sweeps up what was left behind; when it has an engine that does not answer, running leases
+    fail with EngineLostError and new ones wait up to `recover_s` seconds for it.
     Counters: `started` sandboxes, `lost` of them (died or outlived their lease), `active` leases now, `warm_hits` leases
     that found a warm sandbox, `swept` leftovers, `engine_losses` times that the engine went away. `start_s` and `exec_s` count
     the seconds of sandbox starts and of commands in leased ones.
@@ -167,6 +170,7 @@ class SandboxPool:
         return await self._start(image, workdir)
 
     async def _start(self, image: str, workdir: str) -> Sandbox:
+        self._check_open()  # `close` may have cancelled a start that the caller waited for
         task = asyncio.ensure_future(self._backend.start(image, workdir))
         self._starting.add(task)
         began = time.monotonic()
@@ -208,9 +212,13 @@ class SandboxPool:
                 async with asyncio.timeout(SWEEP_S):
                     self.swept += await backend.sweep()
             except (SandboxUnavailableError, TimeoutError) as error:
+                why = str(error) or f"no answer within {SWEEP_S:g} s"
+                if not backend.has_engine:
+                    logger.warning("what dead sandboxes left is not swept up: %s", why)
+                    continue
                 failed += 1
                 if failed == SWEEPS_FAILED:
-                    self._engine_went_away(str(error) or f"no answer within {SWEEP_S:g} s")
+                    self._engine_went_away(why)
                 continue
             failed = 0
             if self.engine_is_down:
@@ -231,7 +239,7 @@ class SandboxPool:
 
     async def _diagnose(self, error: SandboxLostError) -> SandboxLostError:
         """Why a sandbox was lost: EngineLostError when its engine is gone too."""
-        if self._closed or not isinstance(self._backend, SweepingBackend):
+        if self._closed or not isinstance(self._backend, SweepingBackend) or not self._backend.has_engine:
             return error
         asked = time.monotonic()
         try:

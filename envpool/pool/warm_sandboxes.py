@@ -61,7 +61,12 @@ class WarmSandboxes:
         key = (image, workdir)
         while (warm := self._pop_ready(key)) is not None:
             self._fill()
-            if await _answers(warm.sandbox):
+            try:
+                alive = await _answers(warm.sandbox)
+            except BaseException:  # cancelled: it is in nobody's hands
+                self._throw_away(warm.sandbox)
+                raise
+            if alive:
                 return warm.sandbox
             self._throw_away(warm.sandbox)
         for task, starts in self._starting.items():

@@ -5,22 +5,30 @@ What was pulled here, and when it was last used, is written on the engine itself
 image that somebody else brought is never removed.
 """
 
+import asyncio
 import hashlib
 import logging
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from envpool.sandbox_errors import DiskFullError, ImageMissingError, SandboxStartError, means_disk_full
+from envpool.sandbox_errors import (
+    DiskFullError,
+    ImageMissingError,
+    SandboxStartError,
+    SandboxUnavailableError,
+    means_disk_full,
+)
 from envpool.sandbox_parts.docker_engine import ENGINE_ERRORS
 
 logger = logging.getLogger(__name__)
 
 CACHE = "swe-master-cache"
+PULLS_AT_ONCE = 8
 TOUCH_S = 60
 """A use is written down at most this often."""
 GIB = 2**30
@@ -37,28 +45,46 @@ class CachedImage:
 
 
 class DockerImages:
-    """`ensure` makes an image be there, `shrink` removes what is over `budget_gib` (0: no limit). Blocking; safe in threads.
+    """`ensure` makes an image be there, `shrink` removes what is over `budget_gib` (0: no limit).
 
-    `mirror` (host:port, or host:port/path) is asked first, the image's own registry after it.
+    `mirror` (host:port, or host:port/path) is asked first, the image's own registry after it. A pull takes minutes, so it has
+    threads of its own.
     """
 
     def __init__(self, client: Any, mirror: str = "", budget_gib: float = 0.0) -> None:
         self._client, self._mirror, self._budget_gib = client, mirror.strip("/"), budget_gib
-        self._lock = threading.Lock()
-        self._pulling: dict[str, threading.Lock] = {}
+        self._threads = ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix="pull")
+        self._ensuring: dict[str, asyncio.Future[None]] = {}
 
-    def ensure(self, reference: str) -> None:
-        """Pull the image unless it is there, and note its use; members of a group that ask at once pull it once.
+    async def ensure(self, reference: str) -> None:
+        """Pull the image unless it is there, and note its use; members of a group that ask at once pull it once, and one that
+        is cancelled leaves the pull to the others.
 
-        Raises ImageMissingError when no registry has it, DiskFullError, and SandboxStartError when no registry answers.
+        Raises ImageMissingError when no registry has it, DiskFullError, SandboxStartError when no registry answers, and
+        SandboxUnavailableError once this is closed.
         """
-        with self._lock:
-            mine = self._pulling.setdefault(reference, threading.Lock())
-        with mine:
-            if not self._is_here(reference):
-                self._pull(reference)
-                self.shrink(spared=reference)
-            self._touch(reference)
+        ensuring = self._ensuring.get(reference)
+        try:
+            if ensuring is None:
+                ensuring = asyncio.wrap_future(self._threads.submit(self._ensure, reference))
+                self._ensuring[reference] = ensuring
+                ensuring.add_done_callback(lambda _: self._ensuring.pop(reference))
+            await asyncio.shield(ensuring)
+        except (asyncio.CancelledError, RuntimeError) as error:
+            closed = ensuring is None or ensuring.cancelled()  # no thread takes it, or none took it before `close`
+            if not closed:
+                raise
+            raise SandboxUnavailableError(f"the Docker backend is closed, {reference} is not pulled") from error
+
+    def close(self) -> None:
+        """What waits for a thread is given up; a pull that has begun ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ensure(self, reference: str) -> None:
+        if not self._is_here(reference):
+            self._pull(reference)
+            self.shrink(spared=reference)
+        self._touch(reference)
 
     def shrink(self, spared: str = "") -> list[str]:
         """Remove the least recently used cached images until all layers fit the budget; the removed images' ids.

@@ -79,7 +79,12 @@ class DockerShell:
 
     @classmethod
     async def _start(cls, client: Any, call: CallEngine, container: str, workdir: str, program: tuple[str, ...]) -> "DockerShell":
-        exec_id, raw = await call(_open_exec, client, container, workdir, program)
+        opening = asyncio.ensure_future(call(_open_exec, client, container, workdir, program))
+        try:
+            exec_id, raw = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
         shell = cls(client, call, container, exec_id, raw)
         shell._raw_socket = duplicate = socket.socket(fileno=os.dup(raw.fileno()))
         duplicate.setblocking(False)
@@ -127,10 +132,7 @@ class DockerShell:
         # close() alone would keep the connection: docker's socket object has the same one open a second time.
         with suppress(OSError):
             self._raw_socket.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError):
-            self._raw._response.close()  # docker hangs it there; the descriptor stays open until both are closed
-        with suppress(OSError):
-            self._raw.close()
+        _close(self._raw)
 
     async def kill_younger(self, age_s: float) -> None:
         born_after = int((time.monotonic() - age_s + self._clock_offset) * 100)
@@ -214,6 +216,19 @@ def _open_exec(client: Any, container: str, workdir: str, program: tuple[str, ..
     command = [*program, "-c", START_SHELL, "start", *program]
     created = client.exec_create(container, command, stdin=True, stdout=True, stderr=True, tty=False, workdir=workdir)
     return created["Id"], client.exec_start(created["Id"], socket=True)
+
+
+def _close(raw: Any) -> None:
+    with suppress(OSError):
+        raw._response.close()  # docker hangs it there; the descriptor stays open until both are closed
+    with suppress(OSError):
+        raw.close()
+
+
+def _close_unused(opening: "asyncio.Future[tuple[str, Any]]") -> None:
+    """A stream that came after its user was cancelled; left alone, its descriptor would wait for the garbage collector."""
+    if not opening.cancelled() and opening.exception() is None:
+        _close(opening.result()[1])
 
 
 def _run_kill(client: Any, container: str, born_after: int, shell_pid: int) -> int:

@@ -31,7 +31,7 @@ from envpool.sandbox_errors import SandboxError, SandboxLostError
 TIMED_OUT_EXIT_CODE = 124
 FLOODED_EXIT_CODE = 137  # as of any command that SIGKILL ended
 FLOOD_BYTES = 64 << 20
-GRACE_S = 1.0  # for the shell to answer once the command's processes are dead
+GRACE_S = 5.0  # for the shell to answer once the command's processes are dead; a loop of its own makes it wait in full
 OPEN_S = 30.0
 MARK = b"\x1e"
 MAX_CONTROL_BYTES = 65_536
@@ -251,8 +251,10 @@ class ShellSession:
             try:
                 return await self._run(stream, reader, command_script(command, nonce), timeout_s)
             except BaseException:
-                self._stream = None
-                await asyncio.shield(asyncio.ensure_future(stream.end(hung=True)))
+                try:
+                    await asyncio.shield(asyncio.ensure_future(stream.end(hung=True)))
+                finally:
+                    self._stream = None  # only now: `close` waits for a stream that is ending
                 raise
 
     def abandon(self) -> None:
@@ -262,7 +264,8 @@ class ShellSession:
             self._stream.hang_up()
 
     async def close(self) -> None:
-        """End the shell and all it started; a command that is running raises SandboxLostError. Idempotent."""
+        """End the shell and all it started, also one that is just starting or being replaced; a command that is running raises
+        SandboxLostError. Idempotent."""
         self._closed = True
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -281,8 +284,8 @@ class ShellSession:
             self._cwd = reader.cwd or self._cwd
         else:
             reader.flush()
-            self._stream = None
             ended_with = await stream.end(hung=came is Progress.DEADLINE)
+            self._stream = None
             exit_code = ended_with if ended_with >= 0 else 128 - ended_with  # as a shell reports a signal
             self._cwd = reader.cwd or self._cwd
             self.restarts += 1
@@ -294,22 +297,24 @@ class ShellSession:
     async def _open(self) -> None:
         if self._closed:
             raise SandboxLostError("the sandbox is closed")
-        stream = await self._open_stream()
+        stream = self._stream = await self._open_stream()
         nonce = secrets.token_hex(12)
         reader = FrameReader(nonce.encode(), 4096)
         there = f"cd -- {shlex.quote(self._cwd)} 2>/dev/null || cd -- {shlex.quote(self._first_cwd)}"
         script = b"exec 9>&1 8>&2 2>/dev/null\n" + command_script(f"{self._prelude}\n{there}", nonce)
         try:
             came = await _exchange(stream, reader, script, OPEN_S)
+            if self._closed:
+                raise SandboxLostError("the sandbox was closed while its shell started")
             if came is not Progress.FINISHED or reader.exit_code != 0:
                 said = bytes(reader.head).decode("utf-8", "replace").strip() or reader.control_noise or came.value
                 raise SandboxLostError(f"a shell in the sandbox cannot start at {self._cwd}: {said}")
-            if self._closed:
-                raise SandboxLostError("the sandbox was closed while its shell started")
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(stream.end()))
+            try:
+                await asyncio.shield(asyncio.ensure_future(stream.end()))
+            finally:
+                self._stream = None
             raise
-        self._stream = stream
 
 
 STOPPED_EXIT_CODES = {Progress.DEADLINE: TIMED_OUT_EXIT_CODE, Progress.FLOOD: FLOODED_EXIT_CODE}

@@ -10,9 +10,9 @@ import secrets
 import shlex
 import tarfile
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +38,7 @@ from envpool.sandbox_parts.tar_stream import CHUNK_BYTES, MAX_TAR_BYTES, bounded
 
 DOCKER_PREFIX = "docker:"
 ENGINE_THREADS = 8  # engine calls at once: cold starts are bound by the engine, more of them only wait there
+SWEEP_THREADS = 2  # the pool's watch, and one that wants to know why a sandbox was lost
 LIFE_S = 6 * 3600  # a container ends by itself then, whatever happened to its owner
 FILE_S = 60.0
 SWEEP_S = 10.0
@@ -56,6 +57,7 @@ class DockerSandbox:
         self._client, self._call, self.container, self._workdir = client, call, container, workdir
         self._session = ShellSession(self._open_shell, workdir, flood_bytes=flood_bytes)
         self._closing = asyncio.Lock()
+        self._removed = False
         self.closed = False
 
     @property
@@ -117,23 +119,31 @@ class DockerSandbox:
             raise FileNotFoundError(f"{path} does not exist") from error
         except APIError as error:
             raise PermissionError(f"{path} cannot be read: {error.explanation}") from error
+        async with aclosing(self._pulled(stream)) as pulled:
+            async for chunk in bounded(pulled, max_bytes):
+                yield chunk
+
+    async def _pulled(self, stream: Generator[bytes, None, None]) -> AsyncGenerator[bytes, None]:
         try:
-            async for chunk in bounded(self._pulled(stream), max_bytes):
+            while True:
+                pulling = asyncio.ensure_future(self._call(next, stream, b""))
+                if not (chunk := await asyncio.shield(pulling)):
+                    break
                 yield chunk
         finally:
-            await self._call(stream.close)
-
-    async def _pulled(self, stream: Iterator[bytes]) -> AsyncIterator[bytes]:
-        while chunk := await self._call(next, stream, b""):
-            yield chunk
+            # One that is cancelled leaves a thread in the generator: it can be closed only once that has come out.
+            pulling.add_done_callback(lambda _: stream.close())
 
     async def close(self) -> None:
         self.closed = True
         async with self._closing:
+            if self._removed:
+                return
             self._session.abandon()
             try:
                 with suppress(NotFound):
                     await self._call(self._client.remove_container, self.container, force=True, v=True)
+                self._removed = True
             finally:
                 self._held.discard(self.container)
                 with suppress(SandboxLostError):  # the container is gone, as it should be
@@ -161,9 +171,12 @@ class DockerSandbox:
 class DockerBackend:
     """Starts containers. `folder:` images are unpacked into `config.base_image`; `docker:` images start as they are."""
 
+    has_engine = True
+
     def __init__(self, config: SandboxConfig, images: FolderImages, owner: str) -> None:
         self._config, self._images, self._owner = config, images, owner
         self._threads = ThreadPoolExecutor(ENGINE_THREADS, thread_name_prefix="docker")
+        self._sweepers = ThreadPoolExecutor(SWEEP_THREADS, thread_name_prefix="sweep")
         self._connecting = asyncio.Lock()
         self._client: Any = None
         self._pulls: DockerImages | None = None
@@ -183,10 +196,13 @@ class DockerBackend:
         self._open = {known for known in self._open if not known.closed}
         name = f"swe-master-{re.sub(r'[^A-Za-z0-9_.-]', '-', self._owner)}-{secrets.token_hex(6)}"
         self._held.add(name)
-        creating = self._threads.submit(self._create, name, image, workdir)
+        creating: Future[None] | None = None
         sandbox = DockerSandbox(self._client, self._call, name, workdir, self._held, self._config.flood_mib << 20)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
+                if self._pulls is not None and image.startswith(DOCKER_PREFIX):
+                    await self._pulls.ensure(image.removeprefix(DOCKER_PREFIX))
+                creating = self._submit(self._create, name, image, workdir)
                 await asyncio.wrap_future(creating)
                 await sandbox.open()
                 if image.startswith(DOCKER_PREFIX):
@@ -195,7 +211,7 @@ class DockerBackend:
                     )
         except BaseException as error:
             sandbox.closed = True
-            self._threads.submit(self._remove_when_created, creating, name)
+            self._give_up(name, creating)
             if isinstance(error, SandboxError) and not isinstance(error, SandboxLostError):
                 raise
             if isinstance(error, (*ENGINE_ERRORS, TimeoutError)):
@@ -206,20 +222,43 @@ class DockerBackend:
 
     async def sweep(self) -> int:
         """Remove this owner's containers that nobody holds; how many. SandboxUnavailableError when the engine does not answer."""
-        return await asyncio.to_thread(self._sweep)
+        return await asyncio.get_running_loop().run_in_executor(self._sweepers, self._sweep)
 
     async def close(self) -> None:
         for sandbox in list(self._open):
-            with suppress(*ENGINE_ERRORS):
+            with suppress(*ENGINE_ERRORS, SandboxUnavailableError):
                 await sandbox.close()
         self._open.clear()
-        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        self._sweepers.shutdown(wait=False)
+        if self._pulls is not None:
+            self._pulls.close()
+        await asyncio.to_thread(self._end_threads)
         for client in (self._client, self._sweeping_client):
             if client is not None:
                 client.close()
 
     async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+        return await asyncio.wrap_future(self._submit(function, *args, **kwargs))
+
+    def _submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
+        try:
+            return self._threads.submit(function, *args, **kwargs)
+        except RuntimeError as error:
+            raise SandboxUnavailableError("the Docker backend is closed") from error
+
+    def _give_up(self, name: str, creating: "Future[None] | None") -> None:
+        """Remove what a failed start made or is still making."""
+        if creating is None:
+            self._held.discard(name)
+            return
+        with suppress(SandboxUnavailableError):  # `close` removes what is still held
+            self._submit(self._remove_when_created, creating, name)
+
+    def _end_threads(self) -> None:
+        """Wait for all engine calls; then remove the containers of starts that found no thread for that any more."""
+        self._threads.shutdown(wait=True)
+        for name in list(self._held):
+            self._remove(name)
 
     def _sweep(self) -> int:
         # A client of its own: with a short deadline, and with connections that no start or removal holds.
@@ -234,8 +273,6 @@ class DockerBackend:
         """Create, fill and start one container (in a thread): 300 to 500 ms."""
         if image.startswith(DOCKER_PREFIX):
             reference, tree = image.removeprefix(DOCKER_PREFIX), None
-            if self._pulls is not None:
-                self._pulls.ensure(reference)
         else:
             reference, tree = self._config.base_image, self._images.path(image)
         host_config = self._client.create_host_config(**host_options(self._config))
@@ -260,6 +297,9 @@ class DockerBackend:
     def _remove_when_created(self, creating: "Future[None]", name: str) -> None:
         with suppress(Exception):  # its error was raised to who asked for the container
             creating.result(timeout=CALL_S * 3)
+        self._remove(name)
+
+    def _remove(self, name: str) -> None:
         try:
             with suppress(*ENGINE_ERRORS):
                 self._client.remove_container(name, force=True, v=True)

@@ -19,7 +19,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -181,14 +182,20 @@ class ProcessSandbox:
         self._closing = asyncio.Lock()
         self._group = ControlGroup(folder.name)
         self._held = held  # folders that the reaper leaves alone
+        self._filling: asyncio.Future[None] | None = None
         self.closed = False
 
     @property
     def workdir(self) -> str:
         return self._workdir
 
-    async def open(self, limits: GroupLimits) -> None:
-        """Start the shell within `limits`."""
+    async def open(self, source: Path, limits: GroupLimits) -> None:
+        """Copy the image's folder and start the shell within `limits`."""
+        copying = asyncio.to_thread(copy_tree, source, self._folder / "tree", lambda: self.closed)
+        self._filling = asyncio.ensure_future(copying)
+        await asyncio.shield(self._filling)
+        self._check_open()
+        (self._folder / "tmp").mkdir()
         self._group.make(limits)
         await self._session.open()
 
@@ -238,8 +245,10 @@ class ProcessSandbox:
             yield chunk
 
     async def close(self) -> None:
-        self.closed = True
+        self.closed = True  # a copying thread stops at its next file
         async with self._closing:
+            if self._filling is not None:
+                await asyncio.wait([self._filling])
             try:
                 await self._session.close()
             except OSError as error:
@@ -271,11 +280,14 @@ class ProcessSandbox:
 class ProcessBackend:
     """Starts process sandboxes; `isolation` auto takes bubblewrap where it works. Their folders carry the owner's name."""
 
+    has_engine = False
+
     def __init__(self, config: SandboxConfig, images: FolderImages, owner: str) -> None:
         self._config, self._images, self._owner = config, images, re.sub(r"\W", "-", owner)
         self._open: set[ProcessSandbox] = set()
         self._folders: set[Path] = set()
         self._isolated: bool | None = None
+        self._sweeper = ThreadPoolExecutor(1, thread_name_prefix="sweep")  # all copies and removals share the loop's own threads
         if config.isolation not in ("auto", "bubblewrap", "none"):
             raise ValueError(f"sandbox.isolation={config.isolation!r}: use auto, bubblewrap or none")
 
@@ -292,10 +304,8 @@ class ProcessBackend:
         self._open.add(sandbox)
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
-                await asyncio.to_thread(copy_tree, source, folder / "tree")
-                (folder / "tmp").mkdir()
                 config = self._config
-                await sandbox.open(GroupLimits(config.memory_mib, config.pids, config.cpus))
+                await sandbox.open(source, GroupLimits(config.memory_mib, config.pids, config.cpus))
         except BaseException as error:
             await self._discard(sandbox)
             if isinstance(error, TimeoutError | OSError) and not isinstance(error, SandboxError):
@@ -308,9 +318,10 @@ class ProcessBackend:
 
     async def sweep(self) -> int:
         """Remove folders of this owner that nobody holds, with the strays that carry their names; how many."""
-        return await asyncio.to_thread(reap_folders, self._owner, self._folders)
+        return await asyncio.get_running_loop().run_in_executor(self._sweeper, reap_folders, self._owner, self._folders)
 
     async def close(self) -> None:
+        self._sweeper.shutdown(wait=False)
         for sandbox in list(self._open):
             await self._discard(sandbox)
         for folder in list(self._folders):
@@ -339,9 +350,20 @@ class ProcessBackend:
         return f"ulimit -c 0; ulimit -d {memory_kib} 2>/dev/null; ulimit -f {file_kib} 2>/dev/null || :"
 
 
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy with times, modes and symlinks, a few milliseconds for a small tree."""
-    shutil.copytree(source, target, symlinks=True)
+class _CopyStoppedError(Exception):
+    """No OSError: copytree would collect it and go on."""
+
+
+def copy_tree(source: Path, target: Path, stopped: Callable[[], bool]) -> None:
+    """Copy with times, modes and symlinks, a few milliseconds for a small tree. Ends before the next file once `stopped`."""
+
+    def copy_file(file: str, to: str) -> None:
+        if stopped():
+            raise _CopyStoppedError
+        shutil.copy2(file, to)
+
+    with suppress(_CopyStoppedError):
+        shutil.copytree(source, target, symlinks=True, copy_function=copy_file)
 
 
 def remove_tree(folder: Path) -> None:

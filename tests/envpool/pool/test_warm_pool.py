@@ -1,12 +1,13 @@
 """Prefetched sandboxes, an engine that goes away, a full disk: the pool with a scripted backend."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 import pytest
 
+from envpool.pool import sandbox_pool
 from envpool.pool.sandbox_pool import SandboxPool
-from envpool.sandbox import Sandbox
+from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import (
     DiskFullError,
     EngineLostError,
@@ -21,30 +22,48 @@ from envpool.sandbox_errors import (
 from envpool.sandboxes.scripted_sandbox import ScriptedSandbox, said
 
 
+class GatedSandbox(ScriptedSandbox):
+    """Its commands wait until `answers` is set."""
+
+    answers: asyncio.Event
+
+    async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
+        result = await super().run(command, timeout_s, max_output_bytes)
+        await self.answers.wait()
+        return result
+
+
 class SweptBackend:
-    """Scripted sandboxes; `away` makes the engine not answer, `fails` makes starts of that image fail."""
+    """Scripted sandboxes; `away` makes the engine not answer, `fails` makes starts of that image fail. Starts wait for `starts`,
+    sweeps for `sweeps_end`, commands for `answers`: events that are set at first."""
+
+    has_engine = True
 
     def __init__(self) -> None:
         self.started: list[str] = []
         self.sandboxes: list[ScriptedSandbox] = []
         self.fails: dict[str, SandboxError] = {}
-        self.delay_s = 0.0
+        self.starts, self.sweeps_end, self.answers = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        for event in (self.starts, self.sweeps_end, self.answers):
+            event.set()
         self.away = self.closed = False
         self.sweeps = 0
 
     async def start(self, image: str, workdir: str) -> Sandbox:
-        await asyncio.sleep(self.delay_s)
         self.started.append(image)
+        await self.starts.wait()
         if self.away:
             raise SandboxUnavailableError("the scripted engine is away")
         if image in self.fails:
             raise self.fails[image]
-        sandbox = ScriptedSandbox({}, lambda command: said(image), workdir)
+        sandbox = GatedSandbox({}, lambda command: said(image), workdir)
+        sandbox.answers = self.answers
         self.sandboxes.append(sandbox)
         return sandbox
 
     async def sweep(self) -> int:
         self.sweeps += 1
+        await self.sweeps_end.wait()
         if self.away:
             raise SandboxUnavailableError("the scripted engine is away")
         return 0
@@ -60,11 +79,15 @@ def backend() -> SweptBackend:
 
 async def until(condition: object, what: str) -> None:
     assert callable(condition)
-    for _ in range(1000):
+    for _ in range(12_000):
         if condition():
             return
         await asyncio.sleep(0.005)
     raise AssertionError(what)
+
+
+def leasing(pool: SandboxPool, stack: AsyncExitStack, image: str) -> "asyncio.Task[Sandbox]":
+    return asyncio.create_task(stack.enter_async_context(pool.lease(image, "/testbed")))
 
 
 def make(backend: SweptBackend, num_sandboxes: int = 4, num_warm: int = 2, **options: float) -> SandboxPool:
@@ -89,29 +112,67 @@ async def test_hinted_sandboxes_wait_for_their_user(backend: SweptBackend) -> No
 
 
 async def test_a_lease_waits_for_the_one_that_is_just_starting(backend: SweptBackend) -> None:
-    backend.delay_s = 0.05
+    backend.starts.clear()
     pool = make(backend)
     pool.prefetch("folder:a", "/testbed")
-    await asyncio.sleep(0)
-    async with pool.lease("folder:a", "/testbed"):
-        pass
-    assert (backend.started, pool.warm_hits) == (["folder:a"], 1)
-    pool.prefetch("folder:a", "/testbed", 2)
-    await asyncio.sleep(0)
+    await until(lambda: backend.started, "it is starting")
     async with AsyncExitStack() as stack:
-        hurried = asyncio.create_task(stack.enter_async_context(pool.lease("folder:a", "/testbed")))
-        await asyncio.sleep(0.01)
+        patient = leasing(pool, stack, "folder:a")
+        await until(lambda: pool.active == 1, "the lease waits for it")
+        backend.starts.set()
+        await patient
+    assert (backend.started, pool.warm_hits) == (["folder:a"], 1)
+    backend.starts.clear()
+    pool.prefetch("folder:a", "/testbed", 2)
+    await until(lambda: len(backend.started) == 3, "two are starting")
+    async with AsyncExitStack() as stack:
+        hurried = leasing(pool, stack, "folder:a")
+        await until(lambda: pool.active == 1, "the lease waits for one of them")
         hurried.cancel()
-        with suppress(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError):
             await hurried
+    backend.starts.set()
+    await until(lambda: len(backend.sandboxes) == 3, "both are there")
     await until(lambda: sum(not used.closed for used in backend.sandboxes) == 1, "what nobody takes any more is removed")
     await pool.close()
     assert (pool.active, all(used.closed for used in backend.sandboxes)) == (0, True)
 
 
+async def test_who_is_cancelled_while_a_warm_one_is_asked_leaves_it_to_nobody(backend: SweptBackend) -> None:
+    pool = make(backend)
+    pool.prefetch("folder:a", "/testbed")
+    await until(lambda: pool.num_warm_ready == 1, "it is warm")
+    backend.answers.clear()
+    async with AsyncExitStack() as stack:
+        cut = leasing(pool, stack, "folder:a")
+        await until(lambda: backend.sandboxes[0].commands, "it is asked whether it lives")
+        cut.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cut
+    await until(lambda: backend.sandboxes[0].closed, "it is removed")
+    assert (pool.active, pool.num_warm_ready, len(backend.sandboxes)) == (0, 0, 1)
+    await pool.close()
+
+
+async def test_a_lease_whose_start_ahead_ends_with_the_pool_starts_no_other(backend: SweptBackend) -> None:
+    backend.starts.clear()
+    pool = make(backend)
+    pool.prefetch("folder:a", "/testbed", 2)
+    pool.prefetch("folder:b", "/testbed", 2)
+    await until(lambda: len(backend.started) == 2, "two are starting, two more would like to")
+    async with AsyncExitStack() as stack:
+        waiting = leasing(pool, stack, "folder:a")
+        await until(lambda: pool.active == 1, "the lease waits for one of them")
+        started = list(backend.started)  # the watch may have used the room for another
+        await pool.close()
+        with pytest.raises(SandboxUnavailableError, match="the sandbox pool is closed"):
+            await asyncio.wait_for(waiting, 60)
+    assert (backend.started, backend.sandboxes, pool.active) == (started, [], 0)
+
+
 async def test_dead_failed_and_stale_ones_are_never_lent(backend: SweptBackend) -> None:
     backend.fails["folder:broken"] = SandboxStartError("broken on purpose")
-    pool = make(backend, lease_s=0.2)
+    pool = make(backend)
     pool.prefetch("folder:broken", "/testbed")
     pool.prefetch("folder:a", "/testbed")
     await until(lambda: len(backend.sandboxes) == 1, "one is there")
@@ -122,10 +183,15 @@ async def test_dead_failed_and_stale_ones_are_never_lent(backend: SweptBackend) 
         async with pool.lease("folder:broken", "/testbed"):
             pass
     assert pool.warm_hits == 0
-    pool.prefetch("folder:a", "/testbed")
-    await until(lambda: len(backend.sandboxes) == 3, "another is there")
-    await until(lambda: backend.sandboxes[2].closed, "it is removed after a lease's time")
     await pool.close()
+    brief = make(backend, lease_s=0.05)  # no lease is taken: the time is how long an unused one is kept
+    async with brief.lease("folder:b", "/testbed"):
+        pass  # the watch begins with the first lease
+    brief.prefetch("folder:a", "/testbed")
+    await until(lambda: len(backend.sandboxes) == 4, "another is there")
+    await until(lambda: backend.sandboxes[3].closed, "it is removed after a lease's time")
+    assert brief.warm_hits == 0
+    await brief.close()
 
 
 async def test_when_the_engine_goes_away_leases_fail_and_new_ones_wait(backend: SweptBackend) -> None:
@@ -179,6 +245,28 @@ async def test_a_lost_sandbox_is_told_from_a_lost_engine(backend: SweptBackend) 
                 assert type(caught.value) is expected
         backend.away = False
     assert pool.lost == 2
+    await pool.close()
+
+
+@pytest.mark.parametrize("has_engine", [True, False])
+async def test_a_late_sweep_speaks_of_an_engine_only_where_there_is_one(
+    backend: SweptBackend, has_engine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_pool, "SWEEP_S", 0.01)
+    monkeypatch.setattr(sandbox_pool, "DIAGNOSE_S", 0.01)
+    backend.has_engine = has_engine
+    backend.sweeps_end.clear()
+    pool = make(backend)
+    expected = EngineLostError if has_engine else SandboxLostError
+    async with pool.lease("folder:a", "/testbed") as sandbox:
+        await until(lambda: pool.engine_is_down or backend.sweeps >= 5, "sweeps come late, one after another")
+        assert (pool.engine_is_down, pool.engine_losses) == (has_engine, int(has_engine))
+        if not has_engine:
+            assert (await sandbox.run("x", 5)).output == "folder:a"
+            await backend.sandboxes[0].close()
+        with pytest.raises(SandboxLostError) as caught:
+            await sandbox.run("x", 5)
+        assert type(caught.value) is expected
     await pool.close()
 
 

@@ -1,5 +1,6 @@
 """Images from a registry of the test's own on an engine of its own."""
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -10,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -123,32 +123,31 @@ def names(client: Any) -> set[str]:
 
 
 @pytest.mark.docker
-def test_a_group_pulls_its_image_once_through_the_mirror(client: Any, registry: Registry) -> None:
+async def test_a_group_pulls_its_image_once_through_the_mirror(client: Any, registry: Registry) -> None:
     registry.add("org/task", 2)
     registry.delay_s = 0.3  # a slow image
     images = DockerImages(client, mirror=registry.address)
-    with ThreadPoolExecutor(4) as group:
-        list(group.map(images.ensure, ["docker.io.test/org/task:1"] * 4))
+    await asyncio.gather(*(images.ensure("docker.io.test/org/task:1") for _ in range(4)))
     assert names(client) == {"docker.io.test/org/task:1"}
     pulls = registry.asked["org/task"]
-    images.ensure("docker.io.test/org/task:1")
+    await images.ensure("docker.io.test/org/task:1")
     assert registry.asked["org/task"] == pulls <= 2  # a pull asks for the tag's digest and then for the manifest
     assert [len(image.names) for image in images.cached()] == [2]
 
 
 @pytest.mark.docker
-def test_a_missing_image_and_a_dead_registry_are_told_apart(client: Any, registry: Registry) -> None:
+async def test_a_missing_image_and_a_dead_registry_are_told_apart(client: Any, registry: Registry) -> None:
     with pytest.raises(ImageMissingError, match="no registry has the image"):
-        DockerImages(client).ensure(f"{registry.address}/org/absent:1")
+        await DockerImages(client).ensure(f"{registry.address}/org/absent:1")
     registry.server.shutdown()
     registry.server.server_close()
     with pytest.raises(SandboxStartError, match="cannot be pulled"):
-        DockerImages(client).ensure(f"{registry.address}/org/task:1")
+        await DockerImages(client).ensure(f"{registry.address}/org/task:1")
     assert client.images() == []
 
 
 @pytest.mark.docker
-def test_the_least_recently_used_image_makes_room(client: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_least_recently_used_image_makes_room(client: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "c", "d"):
         registry.add(f"org/{name}", 8)
     client.import_image_from_data(b"\0" * 1024, repository="foreign")
@@ -156,21 +155,21 @@ def test_the_least_recently_used_image_makes_room(client: Any, registry: Registr
     clock = [1_000_000]
     monkeypatch.setattr(time, "time", lambda: clock[0])
 
-    def use(name: str) -> None:
+    async def use(name: str) -> None:
         clock[0] += 100
-        images.ensure(f"{registry.address}/org/{name}:1")
+        await images.ensure(f"{registry.address}/org/{name}:1")
 
     def kept() -> set[str]:
         return {name.removeprefix(f"{registry.address}/org/").removesuffix(":1") for name in names(client)} - {"foreign:latest"}
 
-    use("a")
-    use("b")
+    await use("a")
+    await use("b")
     assert kept() == {"a", "b"}
-    use("a")
-    use("c")  # 24 MiB: b was used longest ago
+    await use("a")
+    await use("c")  # 24 MiB: b was used longest ago
     assert kept() == {"a", "c"}
     created = client.create_container(f"{registry.address}/org/a:1", ["nothing"])["Id"]
-    use("d")  # a is older than c, but a container needs it
+    await use("d")  # a is older than c, but a container needs it
     assert kept() == {"a", "d"}
     client.remove_container(created)
     assert "foreign:latest" in names(client)

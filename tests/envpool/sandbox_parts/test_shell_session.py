@@ -1,4 +1,5 @@
 import asyncio
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from envpool.sandbox_errors import SandboxLostError
 from envpool.sandbox_parts.local_shell import LocalShell
 from envpool.sandbox_parts.shell_session import FrameReader, RawResult, ShellSession
+from tests.envpool.sandboxes.sandbox_faults import runs, unique_seconds
 
 
 def fed(stream: bytes, max_bytes: int, cuts: list[int]) -> tuple[FrameReader, bool]:
@@ -129,8 +131,9 @@ async def test_commands_take_turns(session: ShellSession) -> None:
 
 async def test_closed_session_is_lost(session: ShellSession) -> None:
     await session.open()
-    running = asyncio.create_task(session.run("sleep 600", 60, 1000))
-    await asyncio.sleep(0.1)
+    seconds = unique_seconds()
+    running = asyncio.create_task(session.run(f"sleep {seconds}", 60, 1000))
+    await runs(seconds)
     await session.close()
     with pytest.raises(SandboxLostError):
         await running
@@ -145,3 +148,72 @@ async def test_shell_that_cannot_start_is_lost(tmp_path: Path) -> None:
 
     with pytest.raises(SandboxLostError, match="cannot start"):
         await ShellSession(open_shell, str(tmp_path)).open()
+
+
+class WatchedShell(LocalShell):
+    """Says when it is asked to end, and does so once it may."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", marker: str | None) -> None:
+        super().__init__(process, marker)
+        self.asked_to_end, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def end(self, hung: bool = False) -> int:
+        self.asked_to_end.set()
+        await self.may_end.wait()
+        return await super().end(hung)
+
+    @property
+    def is_dead(self) -> bool:
+        return self._process.poll() is not None
+
+
+async def watched(command: list[str], folder: Path) -> WatchedShell:
+    shell = await WatchedShell.start(command, folder, {"PATH": "/usr/bin:/bin"}, marker=f"test-{folder.name}")
+    assert isinstance(shell, WatchedShell)
+    return shell
+
+
+@pytest.mark.parametrize("why", ["killed", "cancelled"])
+async def test_closing_waits_for_a_shell_that_is_being_replaced(tmp_path: Path, why: str) -> None:
+    shell = await watched(["/bin/sh"], tmp_path)
+
+    async def open_shell() -> LocalShell:
+        return shell
+
+    session = ShellSession(open_shell, str(tmp_path))
+    await session.open()
+    seconds = unique_seconds()
+    if why == "cancelled":
+        running = asyncio.create_task(session.run(f"sleep {seconds}", 60, 1000))
+        await runs(seconds)
+        running.cancel()
+    else:
+        running = asyncio.create_task(session.run("kill -9 $$", 60, 1000))
+    await shell.asked_to_end.wait()
+    closing = asyncio.create_task(session.close())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    early = closing.done()
+    shell.may_end.set()
+    await asyncio.wait_for(closing, 60)
+    assert (early, shell.is_dead) == (False, True)
+    with pytest.raises(asyncio.CancelledError if why == "cancelled" else SandboxLostError):
+        await running
+
+
+async def test_closing_ends_a_shell_that_is_just_starting(tmp_path: Path) -> None:
+    shell = await watched(["/bin/sleep", "600"], tmp_path)  # it will never answer
+    shell.may_end.set()
+    opened = asyncio.Event()
+
+    async def open_shell() -> LocalShell:
+        opened.set()
+        return shell
+
+    session = ShellSession(open_shell, str(tmp_path))
+    opening = asyncio.create_task(session.open())
+    await opened.wait()
+    await asyncio.wait_for(session.close(), 60)
+    assert shell.is_dead
+    with pytest.raises(SandboxLostError, match="closed while its shell started"):
+        await opening

@@ -45,7 +45,7 @@ async def works(sandbox: Sandbox) -> None:
 async def hung(sandbox: Sandbox) -> None:
     seconds = unique_seconds()
     await sandbox.run("kept=yes; cd pkg", 20)
-    result = await sandbox.run(f"echo before; sleep {seconds}", 0.5)
+    result = await sandbox.run(f"echo before; sleep {seconds}", 3)  # a busy machine takes a while for the first word
     assert (result.exit_code, result.timed_out) == (124, True)
     assert result.output.startswith("before\n")
     assert running_with(seconds) == []

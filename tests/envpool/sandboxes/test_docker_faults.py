@@ -135,7 +135,6 @@ SURVIVED = (
     fork_bomb,
     replaced_sh,
     clock_and_hostname,
-    paused_container,
     kill_everything,
     orphans_are_reaped,
 )
@@ -164,6 +163,11 @@ async def together(backend: DockerBackend, image: str, checks: dict[str, Callabl
 
 async def test_container_faults(backend: DockerBackend, calc_image: str) -> None:
     await together(backend, calc_image, {check.__name__: check for check in (*SURVIVED, *LOST)})
+
+
+async def test_a_paused_container_goes_on(backend: DockerBackend, calc_image: str) -> None:
+    """Not beside the others: the engine must fail to run a program in it and restart it before the backend gives it up."""
+    await together(backend, calc_image, {"paused_container": paused_container})
 
 
 async def test_slow_start_is_an_error_and_leaves_nothing(docker_engine: str, images: FolderImages) -> None:

@@ -17,7 +17,7 @@ from envpool.sandbox_parts.docker_engine import connect
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandbox_parts.sandbox_reaper import EXPIRES, LEASE, OWNER, Lease, reap_containers
 from envpool.sandboxes.docker_sandbox import DockerBackend, DockerSandbox
-from tests.envpool.sandboxes.sandbox_faults import FAULTS, works
+from tests.envpool.sandboxes.sandbox_faults import FAULTS, runs, unique_seconds, works
 
 
 @pytest.fixture
@@ -124,8 +124,9 @@ async def test_patch_round_trip(backend: DockerBackend, sandbox: DockerSandbox, 
 
 @pytest.mark.docker
 async def test_killed_container_is_lost(client: Any, sandbox: DockerSandbox, backend: DockerBackend, calc_image: str) -> None:
-    running = asyncio.create_task(sandbox.run("sleep 600", 120))
-    await asyncio.sleep(0.2)
+    seconds = unique_seconds()
+    running = asyncio.create_task(sandbox.run(f"sleep {seconds}", 120))
+    await runs(seconds)
     await asyncio.to_thread(client.kill, sandbox.container)
     with pytest.raises(SandboxLostError):
         await running

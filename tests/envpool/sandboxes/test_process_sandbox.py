@@ -3,14 +3,17 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 import uuid
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.sandbox_config import SandboxConfig
-from envpool.sandbox_errors import ImageMissingError, SandboxLostError
+from envpool.sandbox_errors import ImageMissingError, SandboxLostError, SandboxStartError
 from envpool.sandbox_parts.control_groups import ControlGroup, GroupLimits
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandbox_parts.process_tree import live_processes
@@ -137,12 +140,75 @@ async def test_close_leaves_nothing(images: FolderImages, calc_image: str, isola
 async def test_cancelled_command_is_killed(sandbox: ProcessSandbox) -> None:
     seconds = unique_seconds()
     running = asyncio.create_task(sandbox.run(f"sleep {seconds}", 60))
-    await asyncio.sleep(0.2)
+    await runs(seconds)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert running_with(seconds) == []
     await works(sandbox)
+
+
+@pytest.mark.parametrize("cut_by", ["its user", "its deadline", "the backend's end"])
+async def test_a_start_that_is_cut_while_it_copies_leaves_no_folder(
+    images: FolderImages, calc_image: str, owner: str, monkeypatch: pytest.MonkeyPatch, cut_by: str
+) -> None:
+    began, release, ended = threading.Event(), threading.Event(), threading.Event()
+    copy_tree = process_sandbox.copy_tree
+
+    def slow_copy(*arguments: Any) -> None:
+        began.set()
+        assert release.wait(60)
+        try:
+            copy_tree(*arguments)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(process_sandbox, "copy_tree", slow_copy)
+    patience_s = 0.1 if cut_by == "its deadline" else 60
+    backend = ProcessBackend(SandboxConfig(isolation="none", start_timeout_s=patience_s), images, owner)
+    starting = asyncio.create_task(backend.start(calc_image, "/testbed"))
+    assert await asyncio.to_thread(began.wait, 60)
+    (sandbox,) = backend._open
+    closing = asyncio.create_task(backend.close() if cut_by == "the backend's end" else asyncio.sleep(0))
+    if cut_by == "its user":
+        starting.cancel()
+    async with asyncio.timeout(60):
+        while not sandbox.closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    expected = {"its user": asyncio.CancelledError, "its deadline": SandboxStartError, "the backend's end": SandboxLostError}
+    asyncio.get_running_loop().call_later(0.1, release.set)  # who does not wait for the thread is through with it by then
+    with pytest.raises(expected[cut_by]):
+        await starting
+    await closing
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert folders_of(owner) == []
+    await backend.close()
+
+
+def test_a_copy_stops_at_the_next_file(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"from/{number}").mkdir(parents=True)
+        (tmp_path / f"from/{number}/file").write_text("text")
+    asked: list[None] = []
+    process_sandbox.copy_tree(tmp_path / "from", tmp_path / "to", lambda: asked.append(None) or len(asked) > 3)
+    assert (len(asked), len(list((tmp_path / "to").rglob("file")))) == (4, 3)
+    process_sandbox.copy_tree(tmp_path / "from", tmp_path / "whole", lambda: False)
+    assert len(list((tmp_path / "whole").rglob("file"))) == 5
+
+
+async def test_a_sweep_does_not_wait_for_the_loops_threads(images: FolderImages, owner: str) -> None:
+    busy = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    working = asyncio.ensure_future(asyncio.to_thread(busy.wait, 60))
+    backend = ProcessBackend(SandboxConfig(isolation="none"), images, owner)
+    left = sandbox_folder(owner, set())
+    try:
+        assert await asyncio.wait_for(backend.sweep(), 30) == 1
+        assert not left.exists()
+    finally:
+        busy.set()
+    assert await working
+    await backend.close()
 
 
 async def test_files(sandbox: ProcessSandbox) -> None:
