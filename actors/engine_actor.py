@@ -1,11 +1,18 @@
 """The engine, its mailbox and its admission gate in one Ray actor."""
 
+import asyncio
+import time
+from dataclasses import replace
+
 from actors.busy_clock import BusyClock
 from actors.engine_mailbox import Answer, EngineRequest, Mailbox
 from actors.engines.vllm_engine import VLLMEngine
 from actors.kv_admission import AdmissionGate, KVAdmission
 from configs.model_config import EngineConfig
 from envpool.policy import Completion
+
+LOOK_S = 0.02
+"""While the next step is waited for."""
 
 
 class EngineActor(VLLMEngine):
@@ -15,6 +22,8 @@ class EngineActor(VLLMEngine):
         super().__init__()
         self._mailbox = Mailbox(self._serve)
         self._busy = BusyClock()
+        self._let_in: dict[str, float] = {}
+        """`gauges.worked_s` when a request that runs was let in."""
         self._gate = AdmissionGate(KVAdmission(limit=1, ceiling=1))
 
     async def start(self, model_dir: str, engine: EngineConfig, dtype: str, stale: bool = False, sleeps: bool = False) -> float:
@@ -31,6 +40,20 @@ class EngineActor(VLLMEngine):
     async def abort(self, request_id: str) -> None:
         """Stop a request nobody waits for any more, in the engine or before it."""
         self._mailbox.cancel(request_id)
+
+    async def model_s(self, request_id: str) -> float:
+        """Seconds the engine has worked (see EngineGauges.worked_s) since it let this request in; 0 for one that waits, or that
+        is not here.
+
+        Known after its next step, which is waited for, but no longer than one may take: then the engine hangs.
+        """
+        if (began := self._let_in.get(request_id)) is None:
+            return 0.0
+        gauges = self.gauges
+        steps, hangs = gauges.steps, time.monotonic() + gauges.longest_step_s
+        while gauges.steps == steps and request_id in self._let_in and time.monotonic() < hangs:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        return gauges.worked_s - began
 
     async def stats(self) -> dict[str, float]:
         """See VLLMEngine.stats; also `admission_limit`, `admission_cuts`, `admitted` and `admission_waiting` requests, and the
@@ -51,6 +74,11 @@ class EngineActor(VLLMEngine):
         with self._busy.request() as let_in:
             async with self._gate.admitted(request.session_id):
                 let_in()
-                return await self.generate(
-                    request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed
-                )
+                began = self._let_in[request.request_id] = self.gauges.worked_s
+                try:
+                    completion = await self.generate(
+                        request.request_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed
+                    )
+                finally:
+                    del self._let_in[request.request_id]
+                return replace(completion, model_s=self.gauges.worked_s - began)

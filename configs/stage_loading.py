@@ -86,8 +86,8 @@ def check_deadlines(config: RunConfig) -> None:
     if not engine.request_timeout_s < episode.episode_timeout_s:
         raise ConfigError(
             f"engine.request_timeout_s={engine.request_timeout_s:g} must be below "
-            f"rollout.episode.episode_timeout_s={episode.episode_timeout_s:g}, or the failure of an engine would end episodes as "
-            "if they had run out of time: lower the first or raise the second"
+            f"rollout.episode.episode_timeout_s={episode.episode_timeout_s:g}, or a request that hangs would outlast its "
+            "episode and take its sandbox's lease with it: lower the first or raise the second"
         )
     needed_s = episode.episode_timeout_s + config.verifier.grading_timeout_s
     if not needed_s < config.rollout.lease_s:

@@ -1,8 +1,8 @@
 """The seam between episode and model: one call, messages and token ids in, token ids out."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +25,11 @@ class Message:
     tool_call_id: str = ""
 
 
-def nobody_asked(seconds: float) -> None:
-    """The caller does not want to know what an engine's failure cost."""
-
-
 @dataclass(frozen=True)
 class GenerateRequest:
     """What a policy is shown. `messages` and `prompt_ids` say the same; engines read the ids, scripted policies and
     endpoints the messages. `session_id` is constant over an episode (engine affinity); `max_tokens` bounds the completion;
-    `tools` are the definitions (OpenAI's shape) of native calls, empty when the system message documents the tools.
-    A policy whose engine failed and that tries the request again first calls `on_retry` with the seconds that this costs: those
-    of the failed try and of the wait before the next."""
+    `tools` are the definitions (OpenAI's shape) of native calls, empty when the system message documents the tools."""
 
     session_id: str
     messages: tuple[Message, ...]
@@ -44,7 +38,6 @@ class GenerateRequest:
     temperature: float
     seed: int
     tools: tuple[Mapping[str, Any], ...] = ()
-    on_retry: Callable[[float], None] = field(default=nobody_asked, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,19 +45,29 @@ class Completion:
     """What the policy sampled: `token_ids`, `rollout_logprobs`, `policy_versions` have equal lengths.
 
     The end-of-turn token, when sampled, is the last id. Log-probs are natural, of the sampling distribution; NaN where the
-    source reports none (scripted policies, endpoints).
+    source reports none (scripted policies, endpoints). `model_s`: seconds the model itself worked on it (see TimedGenerate); None
+    where nobody measured, then all of the request's.
     """
 
     token_ids: IntArray
     rollout_logprobs: FloatArray
     policy_versions: IntArray
     finish_reason: FinishReason
+    model_s: float | None = None
 
 
 class Generate(Protocol):
     """A policy. Raises `PolicyError` when the engine or endpoint broke (never the model's fault)."""
 
     async def __call__(self, request: GenerateRequest) -> Completion: ...
+
+
+@runtime_checkable
+class TimedGenerate(Generate, Protocol):
+    """A policy that can tell which seconds of a request are the model's: not those of failed tries, of a queue, of a hang."""
+
+    async def model_s(self, request: GenerateRequest) -> float:
+        """Seconds the model has worked so far on a request under way (that very object); 0 when it has not begun."""
 
 
 class PolicyError(RuntimeError):

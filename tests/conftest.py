@@ -6,6 +6,7 @@ Property tests draw the same examples every time, so that a run says something a
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ os.environ["SWE_MASTER_STRICT_METRICS"] = "1"  # a metric without a description 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests were skipped, by reason: one line each."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(one.longrepr[-1] if isinstance(one.longrepr, tuple) else one.longrepr) for one in skipped)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {' '.join(reason.removeprefix('Skipped: ').split())[:120]}")
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ class _Player:
         async with self.pool.lease(task.problem.image, task.problem.workdir, group=task.instance_id) as sandbox:
             self.waited[sample_index] = self.waited.get(sample_index, 0.0) + time.monotonic() - asked
             try:
-                async with asyncio.timeout(self.rollout.lease_s):
+                async with asyncio.timeout(self.rollout.lease_s) as lease:
                     await prepare_for_agent(sandbox, task.problem.image, task.preparation, task.instance_id)
                     seen = self._as_seen(sandbox)
                     trajectory = await run_episode(
@@ -177,6 +177,8 @@ class _Player:
                     self.executed[sample_index] = tuple(seen.records) if isinstance(seen, RecordingSandbox) else ()
                     return trajectory
             except TimeoutError as error:
+                if not lease.expired():
+                    raise
                 raise LeaseExpiredError(f"the lease of {self.rollout.lease_s:g} s ended before the episode did") from error
 
     def _as_seen(self, sandbox: Sandbox) -> Sandbox:

@@ -92,10 +92,12 @@ async def _in_fresh_sandbox(
     """Do some work in a fresh sandbox of the task, set up; a sandbox that hangs is lost."""
     async with pool.lease(task.problem.image, task.problem.workdir) as sandbox:
         try:
-            async with asyncio.timeout(timeout_s + 5 * SETUP_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s + 5 * SETUP_TIMEOUT_S) as deadline:
                 await set_up(sandbox, task.preparation, task.instance_id)
                 return await work(sandbox)
         except TimeoutError as error:
+            if not deadline.expired():
+                raise
             raise SandboxLostError(f"{task.instance_id}: the sandbox hung while grading") from error
 
 

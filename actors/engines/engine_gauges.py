@@ -7,6 +7,8 @@ from typing import Any
 
 OBSERVE_S = 0.25
 """Steps are summed up over this time before anybody is told."""
+LONGEST_STEP_S = 5.0
+"""A step that takes longer is a hang: nothing was computed then."""
 
 
 @dataclass
@@ -23,8 +25,14 @@ class EngineGauges:
     cached_tokens: int = 0
     last_step: float = 0.0
     """time.monotonic() of the newest step."""
+    steps: int = 0
+    worked_s: float = 0.0
+    """Seconds of all steps since the start; hangs, idleness and the loading of weights are no part of it."""
+    longest_step_s: float = LONGEST_STEP_S
     on_observed: Callable[[float, int], None] = lambda usage, preemptions: None
     """Told the highest usage and the preemptions of the last OBSERVE_S."""
+    clock: Callable[[], float] = time.monotonic
+    _since: float = 0.0
     _expected: int = 0
     _highest: float = 0.0
     _told: tuple[float, int] = (0.0, 0)
@@ -32,6 +40,10 @@ class EngineGauges:
     def expect_preemptions(self) -> None:
         """A weight update is about to preempt what runs: that is no sign of pressure."""
         self._expected += self.running
+
+    def begin(self) -> None:
+        """There is something to do from now on: the time until here belongs to no step."""
+        self._since = self.clock()
 
     def step(self, usage: float, running: int, waiting: int, preempted: int, prompt_tokens: int, cached: int) -> None:
         """One scheduler step."""
@@ -41,7 +53,10 @@ class EngineGauges:
         self.preemptions += preempted - expected
         self.prompt_tokens += prompt_tokens
         self.cached_tokens += cached
-        self.last_step = time.monotonic()
+        self.last_step = self.clock()
+        self.steps += 1
+        took_s, self._since = self.last_step - self._since, self.last_step
+        self.worked_s += took_s if took_s < self.longest_step_s else 0.0
         self._highest = max(self._highest, usage)
         then, preemptions = self._told
         if self.last_step - then >= OBSERVE_S:

@@ -111,7 +111,9 @@ class VLLMEngine:
         )
         final = None
         self._num_running += 1
-        self._last_began = time.monotonic() if self._num_running == 1 else self._last_began
+        if self._num_running == 1:
+            self._last_began = time.monotonic()
+            self.gauges.begin()
         try:
             async for output in self._llm.generate(self._as_prompt(prompt_ids), sampling, request_id=request_id):
                 final = output
@@ -196,6 +198,7 @@ class VLLMEngine:
                 self._set_version(version)
                 self._stale = False
                 await llm.resume_generation()
+                self.gauges.begin()
         except Exception as error:
             self._broken = f"native transfer of version {version} failed at {step}: {_first_line(error)}"
             raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}") from error
@@ -212,6 +215,7 @@ class VLLMEngine:
         self._stale = self._stale or self._sleep_level == 2
         await self._llm.wake_up(["scheduling"] if self._sleep_level == 0 else None)
         self._asleep = False
+        self.gauges.begin()
 
     async def stats(self) -> dict[str, float]:
         """Counters and gauges (see EngineGauges), and `stalled_s`: how long requests have waited for the next step.
@@ -282,6 +286,7 @@ class VLLMEngine:
         self._set_version(version)
         self._stale = False
         await llm.resume_generation()
+        self.gauges.begin()
         self._pause_s = time.monotonic() - began
 
     def _set_version(self, version: int) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import functools
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from envpool.agent.shown_context import ShownContext
 from envpool.agent.stop_rules import stop_after, stop_in_completion, used_up
 from envpool.chat.chat_format import ChatFormat, EncodeError
 from envpool.git_scrub import extract_patch
-from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError, check_completion
+from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, TimedGenerate, check_completion
 from envpool.problem import Problem
 from envpool.sandbox import Sandbox
 from envpool.sandbox_errors import SandboxLostError
@@ -96,6 +96,27 @@ def turn_seed(seed: int, instance_id: str, sample_index: int, turn: int) -> int:
     return int.from_bytes(digest, "big") & 0x7FFF_FFFF
 
 
+async def sample_within(generate: Generate, request: GenerateRequest, limit_s: float) -> tuple[Completion | None, float]:
+    """The completion, or None when the model has worked on it for `limit_s` and is not done; and how long it worked, in seconds
+    (infinity where nobody measured). A policy that measures is asked when the time is over: a request that its engine has not
+    worked on all the time goes on, until it ends or fails. Raises what `generate` raises.
+    """
+    sampling = asyncio.ensure_future(generate(request))
+    try:
+        model_s, left_s = 0.0, limit_s
+        while left_s > 0 and not (await asyncio.wait({sampling}, timeout=left_s))[0]:
+            model_s = await generate.model_s(request) if isinstance(generate, TimedGenerate) else math.inf
+            left_s = limit_s - model_s
+        if not sampling.done():
+            return None, model_s
+        completion = sampling.result()
+        model_s = math.inf if completion.model_s is None else completion.model_s
+        return (completion if left_s > 0 else None), model_s
+    finally:
+        sampling.cancel()
+        await asyncio.wait({sampling})
+
+
 @dataclass
 class _Player:
     """The state of one running episode."""
@@ -115,7 +136,7 @@ class _Player:
     acted: list[Turn] = field(default_factory=list)  # the turns without the summaries
     recorded: tuple[Turn, ...] = ()
     tokens: int = 0  # of the episode, each counted once
-    lost_s: float = 0.0  # seconds of tries that an engine failed, and of waiting for one: not the episode's
+    lost_s: float = 0.0  # seconds of requests in which the model did not work: not the episode's
     view: View = field(default_factory=View)
     next_rewrite: int = 0
     context: ContextPolicy = field(init=False)
@@ -274,13 +295,11 @@ class _Player:
     async def complete(
         self, messages: tuple[Message, ...], prompt: IntArray, max_tokens: int, timeout_s: float
     ) -> Completion | None:
-        """One completion; None when it did not come in `timeout_s` or the episode's time.
+        """One completion; None when the model took longer than `timeout_s` or the episode's time.
 
-        What an engine's failure costs extends both. Raises PolicyError, also when they end before a later try does: then
-        nobody knows whether the model or the engine was too slow.
+        Seconds of the request in which the model did not work (see TimedGenerate) extend both. Raises PolicyError.
         """
-        index, lost_s = len(self.turns), self.lost_s
-        deadline = asyncio.timeout(min(timeout_s, self.time_left_s()))
+        index = len(self.turns)
         request = GenerateRequest(
             session_id=session_id(self.problem.instance_id, self.sample_index, self.seed),
             messages=messages,
@@ -289,27 +308,13 @@ class _Player:
             temperature=self.temperature,
             seed=turn_seed(self.seed, self.problem.instance_id, self.sample_index, index),
             tools=self.template_tools,
-            on_retry=functools.partial(self.lost, deadline),
         )
-        try:
-            async with deadline:
-                completion = await self.generate(request)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            if self.lost_s > lost_s:
-                raise PolicyError(
-                    f"an engine failed turn {index} of {request.session_id}, and another try came too late"
-                ) from error
-            return None
-        check_completion(completion, f"turn {index} of {request.session_id}")
+        asked, limit_s = self.clock(), min(timeout_s, self.time_left_s())
+        completion, model_s = await sample_within(self.generate, request, limit_s)
+        self.lost_s += max(0.0, self.clock() - asked - model_s)
+        if completion is not None:
+            check_completion(completion, f"turn {index} of {request.session_id}")
         return completion
-
-    def lost(self, deadline: asyncio.Timeout, seconds: float) -> None:
-        """An engine's failure costs the request with this deadline so many seconds."""
-        self.lost_s += seconds
-        if not deadline.expired() and (ends := deadline.when()) is not None:
-            deadline.reschedule(ends + seconds)
 
     async def act(self, text: str, index: int) -> tuple[str, Observation, StopReason | None]:
         """The canonical action in a completion ("" when none was made), what came of it, and what in the completion ends the

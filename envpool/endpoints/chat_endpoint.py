@@ -4,7 +4,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -50,6 +51,31 @@ class _Transient(Exception):
     """A failure that may pass."""
 
 
+class TryTime:
+    """How long the try of a request took that is answered, or that is under way: not those that failed, nor the time before."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._took_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Until now; 0 between tries."""
+        return self._took_s if self._began is None else time.monotonic() - self._began
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A try, from being let through to its end. One that is cut keeps its seconds, one that fails has none."""
+        self._began = time.monotonic()
+        try:
+            yield
+        except Exception:
+            self._began = None
+            raise
+        finally:
+            self._took_s, self._began = self.seconds, None
+
+
 @dataclass(frozen=True)
 class ChatEndpoint:
     """Asks the endpoint of `config` for chat completions.
@@ -75,9 +101,10 @@ class ChatEndpoint:
         tools: Sequence[Json] = (),
         session: str = "",
         prompt_tokens: int = 0,
+        tried: TryTime | None = None,
     ) -> ChatAnswer:
         """One answer to `messages` (the protocol's JSON objects). `session` names the asker in the ledger; `prompt_tokens` is an
-        estimate for the token limit, taken from the messages' length where it is 0."""
+        estimate for the token limit, taken from the messages' length where it is 0; `tried` is kept up to date meanwhile."""
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
         body: dict[str, Any] = {"model": self.config.model, "messages": list(messages), **options}
         if tools:
@@ -88,6 +115,7 @@ class ChatEndpoint:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.config.max_attempts), wait=_wait, retry=retry_if_exception_type(_Transient), reraise=True
         )
+        tried = tried or TryTime()
         last = f"its rate limit lets no request through in {self.deadline_s:g} s"
         try:
             async with asyncio.timeout(self.deadline_s):
@@ -95,15 +123,14 @@ class ChatEndpoint:
                     with attempt:
                         self.usage.retries += attempt.retry_state.attempt_number > 1
                         try:
-                            answer = await self._admitted(content, self._headers(), expected)
+                            answer = await self._admitted(content, self._headers(), expected, tried)
                         except _Transient as error:
                             last = str(error)
                             raise
         except (_Transient, TimeoutError):
             model = self.config.model
-            raise PolicyError(
-                f"{self._shown_url} failed: {last}; check that the server runs there and serves {model!r}"
-            ) from None
+            why = f"no answer in {tried.seconds:.3g} s" if tried.seconds else last
+            raise PolicyError(f"{self._shown_url} failed: {why}; check that the server runs there and serves {model!r}") from None
         usage = answer.usage
         cost_usd = self.prices.cost_usd(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
         add_usage(self.usage, usage, cost_usd)
@@ -147,12 +174,13 @@ class ChatEndpoint:
             headers["Authorization"] = f"Bearer {key}"
         return headers
 
-    async def _admitted(self, content: bytes, headers: dict[str, str], expected: int) -> ChatAnswer:
+    async def _admitted(self, content: bytes, headers: dict[str, str], expected: int, tried: TryTime) -> ChatAnswer:
         """One try when the limiter lets it go; what it really took replaces the reservation."""
         admission = await self.limiter.admit(expected)
         taken = 0
         try:
-            answer = self._answer(await self._post(content, headers))
+            with tried.running():
+                answer = self._answer(await self._post(content, headers))
             taken = (answer.usage.prompt_tokens + answer.usage.completion_tokens) or expected
         finally:
             self.limiter.settle(admission, taken)

@@ -21,6 +21,7 @@ from transformers import Qwen2ForCausalLM
 
 from actors.engine_health import Health
 from actors.engine_pool import EnginePool
+from actors.engines.engine_gauges import LONGEST_STEP_S
 from actors.group_request import GroupRequest
 from actors.learner_group import LearnerGroup, LearnerGroupError
 from actors.logprob_gap import LogprobGapError, check_sync
@@ -33,12 +34,14 @@ from configs.model_config import EngineConfig, SyncCheckConfig
 from configs.optimizer_config import LearnerConfig, OptimizerConfig
 from configs.stage_loading import load_config
 from configs.tasks_config import MicroTasksConfig
+from envpool.agent.episode import sample_within
 from envpool.agent.turn_journal import read_journal
 from envpool.micro.micro_tasks import generate_micro_tasks
 from envpool.policy import Completion, GenerateRequest, PolicyError
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.task import Task
 from envpool.trajectory import StopReason
+from tests.actors.marked_processes import process_of, processes_with
 from tests.actors.random_qwen import write_random_qwen
 from trainers.loss_spec import sft_loss_spec
 from trainers.train_sample import TrainSample
@@ -152,6 +155,21 @@ async def test_a_late_completion_is_a_policy_error_and_is_aborted(pool: EnginePo
     with pytest.raises(PolicyError, match=r"engine 0 gave no completion within 0.05 s \(engine.request_timeout_s\)"):
         await hasty(_request(1, max_tokens=900))
     assert len((await pool.policy()(_request(1))).token_ids) == 30
+
+
+async def test_a_request_has_its_time_of_the_engines_work_and_a_hang_is_none(pool: EnginePool, mark: str) -> None:
+    assert (await sample_within(pool.policy(), _request(1, max_tokens=900), 0.01))[0] is None
+    core = await process_of(mark, "EngineCore")
+    os.kill(core, signal.SIGSTOP)
+    try:
+        sampling = asyncio.create_task(sample_within(pool.policy(), _request(1), 2.0))
+        await asyncio.wait([sampling], timeout=2.0 + LONGEST_STEP_S + 1.0)  # its time is over, and the engine was asked
+        assert not sampling.done()
+    finally:
+        os.kill(core, signal.SIGCONT)
+    completion, worked_s = await sampling
+    assert completion is not None
+    assert 0.0 < worked_s < 2.0
 
 
 def _buckets(model: Path, version: int, count: int = 3) -> list[WeightBucket]:
@@ -355,8 +373,7 @@ async def test_a_killed_engine_comes_back_by_itself_and_its_requests_are_answere
     requests = [_request(400 + number, max_tokens=900) for number in range(8)]
     running = [asyncio.create_task(policy(request)) for request in requests]
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    (pid,) = [pid for pid, command in _processes_with(mark).items() if process in command]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(await process_of(mark, process), signal.SIGKILL)
     completions = await asyncio.gather(*running)
     assert policy.retries > 0
     for request, completion in zip(requests, completions, strict=True):
@@ -370,7 +387,7 @@ async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> Non
     await pool.close()
     ray.shutdown()
     for _ in range(100):
-        left = _processes_with(mark)
+        left = processes_with(mark)
         if not left:
             break
         await asyncio.sleep(0.1)
@@ -380,15 +397,3 @@ async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> Non
 
 def _weight_files() -> list[Path]:
     return list(Path("/dev/shm").glob("swe-weights-*"))
-
-
-def _processes_with(mark: str) -> dict[int, str]:
-    """Process ids and command lines."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(folder.name) != os.getpid() and mark.encode() in (folder / "environ").read_bytes():
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
-        except OSError:  # it ended meanwhile
-            continue
-    return found

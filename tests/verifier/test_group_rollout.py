@@ -135,6 +135,19 @@ async def test_a_broken_policy_is_tried_again_and_then_lost_but_never_reward_zer
     assert pool.started == 6
 
 
+async def test_a_timeout_inside_an_episode_is_not_taken_for_the_end_of_its_lease(pool: SandboxPool) -> None:
+    calls = 0
+
+    async def late(request: GenerateRequest) -> Completion:
+        nonlocal calls
+        calls += 1
+        raise TimeoutError("a bug")
+
+    with pytest.raises(TimeoutError, match="a bug"):
+        await play(pool, late, 1, retries=2)
+    assert calls == 1
+
+
 async def test_an_episode_that_broke_once_is_played_again(pool: SandboxPool) -> None:
     good, calls = LinePolicy(CHAT, [FIX.format("+"), SUBMIT]), 0
 

@@ -125,7 +125,7 @@ async def test_a_patch_that_does_not_apply_is_unresolved(pool: SandboxPool, diff
 
 async def test_tests_that_hang_are_unresolved_and_leave_nothing_running(pool: SandboxPool) -> None:
     hanging = file_diff("calc.py", BUGGY, "import time\nprint('importing', flush=True)\ntime.sleep(600)\n" + BUGGY)
-    report = await run_hidden_tests(TASK, Patch(hanging), pool, timeout_s=1.0)
+    report = await run_hidden_tests(TASK, Patch(hanging), pool, timeout_s=5.0)  # in which bash and python3 start and import
     assert (report.resolved, report.applied, report.exit_code) == (False, True, 124)
     assert report.log.startswith("importing\n")
     assert report.log.endswith(f"\n{TIMED_OUT}")
@@ -153,6 +153,17 @@ async def test_a_patch_that_keeps_the_hidden_tests_out_is_to_blame_itself(tmp_pa
     backend = ScriptedBackend(SandboxConfig(), images, "tests", answer)
     report = await run_hidden_tests(TASK, Patch(GOLD), SandboxPool(backend, 1, 60.0), 30.0)
     assert (report.resolved, report.applied, len(backend.sandboxes)) == (False, False, 2)
+
+
+async def test_a_timeout_inside_the_grader_is_not_taken_for_a_sandbox_that_hung(tmp_path: Path) -> None:
+    def answer(command: str) -> ExecResult:
+        raise TimeoutError("a bug")
+
+    images = FolderImages(tmp_path)
+    images.add("calc", FILES)
+    backend = ScriptedBackend(SandboxConfig(), images, "tests", answer)
+    with pytest.raises(TimeoutError, match="a bug"):
+        await run_hidden_tests(TASK, Patch(GOLD), SandboxPool(backend, 1, 60.0), 30.0)
 
 
 async def test_a_missing_image_is_an_error(pool: SandboxPool) -> None:

@@ -38,12 +38,18 @@ class ScriptedServer:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.was_asked = threading.Event()
+        self.gate = threading.Event()
+        """Answers wait for it."""
+        self.gate.set()
+        self.asked_at: list[float] = []
         script = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                script.asked_at.append(time.time())
                 script.was_asked.set()
+                script.gate.wait(30)
                 script.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, json.loads(body)))
                 status, headers, answer = script.answers[min(len(script.asked), len(script.answers)) - 1]
                 self.send_response(status)
@@ -155,8 +161,51 @@ async def test_lasting_failures_end_with_the_attempts(server: ScriptedServer) ->
 async def test_the_deadline_ends_a_long_wait(server: ScriptedServer) -> None:
     server.fails(429, "slow down", Retry_After="100")
     with pytest.raises(PolicyError, match="failed: HTTP 429 slow down"):
-        await policy_at(server.url, deadline_s=0.3)(REQUEST)
+        await policy_at(server.url, deadline_s=2.0)(REQUEST)  # in which the answer comes
     assert len(server.asked) == 1
+
+
+async def test_an_endpoint_that_does_not_answer_is_not_reported_as_a_rate_limit(server: ScriptedServer) -> None:
+    server.gate.clear()
+    server.says("ok")
+    policy = policy_at(server.url, deadline_s=0.5)
+    asking = asyncio.create_task(policy(REQUEST))
+    await asyncio.wait({asking})
+    server.gate.set()
+    with pytest.raises(PolicyError, match=r"failed: no answer in 0\.\d+ s; check that the server runs"):
+        await asking
+
+
+async def test_the_seconds_of_the_answered_try_are_the_models(server: ScriptedServer) -> None:
+    """Not those of a try that failed, nor the pause after it."""
+    server.fails(503, "later")
+    server.says("ok")
+    server.gate.clear()
+    policy = policy_at(server.url)
+    assert await policy.model_s(REQUEST) == 0.0
+    began = time.monotonic()
+    asking = asyncio.create_task(policy(REQUEST))
+    await asyncio.to_thread(server.was_asked.wait, 30)
+    await asyncio.sleep(0.3)
+    under_way_s = await policy.model_s(REQUEST)
+    server.gate.set()
+    completion = await asking
+    assert under_way_s > 0.25
+    assert completion.model_s is not None
+    assert 0.0 < completion.model_s < time.monotonic() - began - under_way_s
+    assert await policy.model_s(REQUEST) == 0.0
+
+
+async def test_a_request_that_waits_for_the_rate_limit_costs_no_time_of_the_model(server: ScriptedServer) -> None:
+    server.says("ok")
+    policy = policy_at(server.url)
+    policy.endpoint.limiter.silence(60.0)
+    asking = asyncio.create_task(policy(REQUEST))
+    await asyncio.sleep(0.05)
+    assert await policy.model_s(REQUEST) == 0.0
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert server.asked == []
 
 
 async def test_a_refused_request_is_not_repeated(server: ScriptedServer) -> None:
@@ -257,22 +306,23 @@ def test_a_key_in_the_configuration_is_refused_and_not_repeated(fields: dict[str
 
 async def test_a_retry_after_silences_all_requests(server: ScriptedServer) -> None:
     """The date form; both requests are answered, and the second was not sent while the first one's silence lasted."""
-    server.fails(429, "slow down", Retry_After=formatdate(time.time() + 2, usegmt=True))
+    until = int(time.time()) + 3
+    server.fails(429, "slow down", Retry_After=formatdate(until, usegmt=True))
     server.says("ok")
     policy = policy_at(server.url)
     first = asyncio.create_task(policy(REQUEST))
-    await asyncio.to_thread(server.was_asked.wait, 10)
-    await asyncio.sleep(0.3)
+    while policy.endpoint.usage.retries == 0:  # noqa: ASYNC110 (then the refusal has been read)
+        await asyncio.sleep(0.01)
     await policy(REQUEST)
     await first
-    assert policy.endpoint.limiter.waited_s > 0.2
     assert len(server.asked) == 3
+    assert min(server.asked_at[1:]) >= until - 0.05
 
 
 async def test_the_rate_limit_is_kept_and_its_wait_is_bounded(server: ScriptedServer) -> None:
     server.says("ok")
-    policy = policy_at(server.url, requests_per_minute=2, deadline_s=0.5)
+    policy = policy_at(server.url, requests_per_minute=2, deadline_s=2.0)  # in which two are answered
     await asyncio.gather(policy(REQUEST), policy(REQUEST))
-    with pytest.raises(PolicyError, match=r"its rate limit lets no request through in 0.5 s"):
+    with pytest.raises(PolicyError, match=r"its rate limit lets no request through in 2 s"):
         await policy(REQUEST)
     assert len(server.asked) == 2

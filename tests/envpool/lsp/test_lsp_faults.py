@@ -130,11 +130,13 @@ async def test_a_silent_server_is_given_up_at_the_deadline(toy, images: FolderIm
     toy("time.sleep(1000)")
     limits = ToolLimits(timeout_s=6.0, max_observation_bytes=4000, compact=False)
     async with opened(images, FILES, toy_config()) as setting:
+        await setting.ask("get_definition", file_path="a.toy", line=1, symbol="toy")  # so that the server has started
+        assert setting.tool.sessions is not None
+        assert list(setting.tool.sessions[setting.sandbox].running) == ["toy"]
         began = time.monotonic()
         told = await ask(setting, limits)
         assert "no answer to textDocument/hover within" in told
         assert time.monotonic() - began >= 2
-        assert setting.tool.sessions is not None
         assert setting.tool.sessions[setting.sandbox].running == {}
 
 

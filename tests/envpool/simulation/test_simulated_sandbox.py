@@ -1,5 +1,6 @@
 """A sandbox whose files are real and whose executions are a model's, over a real process sandbox; and the recorder."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 from configs.sandbox_config import SandboxConfig
 from envpool.policy import PolicyError
 from envpool.problem import Problem
-from envpool.sandbox import Sandbox
+from envpool.sandbox import ExecResult, Sandbox
 from envpool.sandbox_errors import SandboxLostError
 from envpool.sandbox_parts.image_cache import FolderImages
 from envpool.sandboxes.process_sandbox import ProcessBackend
-from envpool.simulation.execution_recorder import RecordingSandbox
+from envpool.simulation import simulated_sandbox
+from envpool.simulation.execution_recorder import DelegatingSandbox, RecordingSandbox
 from envpool.simulation.simulated_sandbox import UNREADABLE, UNREADABLE_EXIT_CODE, SimulatedSandbox
 from envpool.simulation.transition_format import ExecutionContext, render_run, transition_prompt
 
@@ -89,6 +91,48 @@ async def test_a_broken_engine_is_a_lost_sandbox(real: Sandbox) -> None:
 
     with pytest.raises(SandboxLostError, match="engine gone"):
         await simulated(real, Broken()).run("python3 test_calc.py", 20)
+
+
+async def test_a_model_that_does_not_answer_in_time_is_named(real: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Model):
+        async def __call__(self, context: ExecutionContext, seed: int) -> str:
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+    monkeypatch.setattr(simulated_sandbox, "MODEL_GRACE_S", 0.1)
+    with pytest.raises(
+        SandboxLostError, match=r"transition model behind the sandbox gave no result 0\.1 s after the command's limit"
+    ):
+        await simulated(real, Silent()).run("python3 test_calc.py", 0.1)
+
+
+async def test_a_timeout_inside_the_model_is_a_bug(real: Sandbox) -> None:
+    class Late(Model):
+        async def __call__(self, context: ExecutionContext, seed: int) -> str:
+            raise TimeoutError("a bug")
+
+    with pytest.raises(TimeoutError, match="a bug"):
+        await simulated(real, Late()).run("python3 test_calc.py", 20)
+
+
+async def test_real_parts_share_the_commands_limit_and_the_models_seconds_are_not_theirs(real: Sandbox) -> None:
+    limits: list[float] = []
+
+    class Inner(DelegatingSandbox):
+        async def run(self, command: str, timeout_s: float, max_output_bytes: int = 65_536) -> ExecResult:
+            if not command.startswith("sleep"):
+                return await self.inner.run(command, timeout_s, max_output_bytes)
+            limits.append(timeout_s)
+            return ExecResult(0, "", False, False, 8.0)
+
+    class Slow(Model):
+        async def __call__(self, context: ExecutionContext, seed: int) -> str:
+            await asyncio.sleep(0.2)
+            return await super().__call__(context, seed)
+
+    sandbox = simulated(Inner(real, ""), Slow(render_run("ok\n", 0, "full")))
+    assert (await sandbox.run("sleep 8; python3 test_calc.py; sleep 9", 20)).output == "ok\n"
+    assert limits == [20.0, 12.0]
 
 
 async def test_output_of_a_simulation_is_bounded_like_any_other(real: Sandbox) -> None:
