@@ -75,8 +75,8 @@ class Fleet:
 
     def warm_up(self) -> None:
         """Start everything in the background: it takes long, and the first stages need little of it."""
-        self._once("engines", self._start_engines)
-        self._once("learner", self._start_learner)
+        self._begin("engines", self._start_engines)
+        self._begin("learner", self._start_learner)
 
     async def play(self, request: GroupRequest) -> Group:
         """One group on a rollout worker."""
@@ -201,25 +201,42 @@ class Fleet:
 
     async def close(self) -> None:
         """End all actors, then Ray. Idempotent; every part is tried even when another fails."""
-        for task in self._starting.values():
+        starts, self._starting = self._starting, {}
+        for task in starts.values():
             task.cancel()
-        started = await asyncio.gather(*self._starting.values(), return_exceptions=True)
-        self._starting.clear()
-        await asyncio.gather(*(part.close() for part in started if hasattr(part, "close")), return_exceptions=True)
+        started = await asyncio.gather(*starts.values(), return_exceptions=True)
+        closing = {name: part.close() for name, part in zip(starts, started, strict=True) if hasattr(part, "close")}
+        closed = await asyncio.gather(*closing.values(), return_exceptions=True)
+        for name, error in (*zip(starts, started, strict=True), *zip(closing, closed, strict=True)):
+            if isinstance(error, Exception):
+                logger.warning("%s did not start or did not end cleanly: %r", name, error)
         self._resources.close()
 
-    def _once(self, name: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
-        """The task that starts a part; asked again, the same one. A failed start raises wherever it is awaited."""
+    def _begin(self, name: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
         if name not in self._starting:
             self._starting[name] = asyncio.create_task(start(), name=f"start {name}")
         return self._starting[name]
+
+    async def _once(self, name: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """What `start` returns; it runs once for all who ask, also when one of them is cancelled. A failed start raises for all
+        who wait; who asks after that starts again."""
+        starting = self._begin(name, start)
+        try:
+            return await asyncio.shield(starting)
+        finally:
+            failed = starting.done() and (starting.cancelled() or starting.exception() is not None)
+            if failed and self._starting.get(name) is starting:
+                del self._starting[name]
 
     @cached_property
     def _placed(self) -> dict[str, Any]:
         """Joins or starts Ray, and reserves the run's placement groups."""
         plan, cluster = plan_placement(self._config), self._config.cluster
-        self._resources.enter_context(ray_session(cluster))
-        return self._resources.enter_context(placed_groups(plan, cluster.placement_timeout_s, cluster.roles))
+        with ExitStack() as placing:  # all of it or nothing: a later start may try again
+            placing.enter_context(ray_session(cluster))
+            groups = placing.enter_context(placed_groups(plan, cluster.placement_timeout_s, cluster.roles))
+            self._resources.enter_context(placing.pop_all())
+        return groups
 
     def _bundles(self, name: str) -> Any:
         return self._placed[COLOCATED if self._colocated else name]
