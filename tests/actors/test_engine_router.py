@@ -43,6 +43,8 @@ def test_a_cancelled_request_says_nothing_about_its_engine() -> None:
     router.end(0, succeeded=None, now=2.0)
     assert (router.in_flight, router.num_up(now=2.0)) == ([0, 1], 1)
     assert router.begin("d", now=2.0) == 1
+    router.end(1, succeeded=None, now=3.0)
+    assert router.num_up(now=3.0) == 1
 
 
 def test_with_all_engines_down_requests_still_go_somewhere() -> None:
