@@ -22,6 +22,8 @@ class BucketInbox:
         shared = Path("/dev/shm")
         self._folder = shared if shared.is_dir() else Path(tempfile.gettempdir())
         self._numbers = itertools.count()
+        self._lock = threading.RLock()
+        """Held for the books only: buckets are checked and written beside each other."""
         self._removal: threading.Thread | None = None
         self._version = -1
         self._count = 0
@@ -32,14 +34,20 @@ class BucketInbox:
         """Check a bucket's bytes and keep them. Raises WeightSyncError."""
         check_bucket(bucket)
         shapes = bucket_shapes(bucket)
-        if (bucket.version, bucket.count) != (self._version, self._count):
-            self.clear()
-            self._version, self._count = bucket.version, bucket.count
-        self._shapes |= shapes
+        transfer = (bucket.version, bucket.count)
+        with self._lock:
+            if transfer != (self._version, self._count):
+                self.clear()
+                self._version, self._count = transfer
         path = self._write(bucket)
-        if (sent_before := self._files.get(bucket.index)) is not None:
-            sent_before.unlink(missing_ok=True)
-        self._files[bucket.index] = path
+        unwanted: Path | None = path
+        with self._lock:
+            if transfer == (self._version, self._count):  # else it was cleared meanwhile
+                unwanted = self._files.get(bucket.index)  # it was sent before
+                self._files[bucket.index] = path
+                self._shapes |= shapes
+        if unwanted is not None:
+            unwanted.unlink(missing_ok=True)
 
     def complete(self, version: int, expected: Shapes) -> list[Path]:
         """The files of a whole set that holds exactly the `expected` parameters. Raises WeightSyncError."""
@@ -52,10 +60,12 @@ class BucketInbox:
 
     def clear(self) -> None:
         """Forget everything that arrived; its files are removed beside whatever comes next (unmapping a gigabyte takes 60 ms)."""
-        files, self._files, self._shapes, self._version = self._files, {}, {}, -1
-        if files:
-            self._removal = threading.Thread(target=_remove, args=(list(files.values()), self._removal), name="remove weights")
-            self._removal.start()
+        with self._lock:
+            files, self._files, self._shapes, self._version = self._files, {}, {}, -1
+            if files:
+                gone = (list(files.values()), self._removal)
+                self._removal = threading.Thread(target=_remove, args=gone, name="remove weights")
+                self._removal.start()
 
     def settle(self) -> None:
         """Wait until what `clear` gave up is gone."""

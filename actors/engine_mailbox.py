@@ -120,20 +120,25 @@ class EngineLink:
         self._calls.add(call)  # the loop itself keeps no reference
         call.add_done_callback(self._calls.discard)
 
-    async def _call(self, requests: list[EngineRequest]) -> None:
+    def _is_wanted(self, request_id: str) -> bool:
+        future = self._waiting.get(request_id)
+        return future is not None and not future.done()
+
+    async def _call(self, posted: list[EngineRequest]) -> None:
+        # One cancelled before it was sent has its abort behind it: sent now, it would run for nobody.
+        requests = [request for request in posted if self._is_wanted(request.request_id)]
         try:
-            answers = await self._exchange(self._caller, requests)
+            answers = await self._exchange(self._caller, requests) if any(map(self._is_wanted, self._waiting)) else []
         except Exception as error:  # the engine is gone, and with it everything that was under way
             lost = Failure(str(error) or type(error).__name__, may_retry=isinstance(error, EngineUnavailableError))
             answers = [(request_id, lost) for request_id in self._waiting]
         for request_id, answer in answers:
-            future = self._waiting.get(request_id)
-            if future is None or future.done():
+            if not self._is_wanted(request_id):
                 continue
             if isinstance(answer, Failure):
-                future.set_exception(answer.as_error())
+                self._waiting[request_id].set_exception(answer.as_error())
             else:
-                future.set_result(answer)
+                self._waiting[request_id].set_result(answer)
         self._num_listening -= 1
-        if self._num_listening == 0 and not self._outbox and any(not future.done() for future in self._waiting.values()):
+        if self._num_listening == 0 and not self._outbox and any(map(self._is_wanted, self._waiting)):
             self._flush()

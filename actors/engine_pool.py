@@ -199,6 +199,7 @@ class EnginePool:
 
     async def stats(self) -> list[dict[str, float]]:
         """Each engine's `stats`, and how often it was restarted. Raises PolicyError when one is dead."""
+        self._look_after_watch()
         try:
             refs = [handle.stats.remote() for handle in self.handles]
             rows = await asyncio.wait_for(asyncio.gather(*(arrives(ref) for ref in refs)), PING_S)
@@ -212,6 +213,7 @@ class EnginePool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._watching = None
         handles, self.handles, self.health = self.handles, [], []
         closing = [asyncio.wait_for(arrives(handle.close.remote()), CLOSE_S) for handle in handles]
         await asyncio.gather(*closing, return_exceptions=True)
@@ -227,6 +229,11 @@ class EnginePool:
             for index, health in enumerate(self.health):
                 if health.state is Health.DEAD:
                     self._begin_restart(index)
+
+    def _look_after_watch(self) -> None:
+        """Raise the bug that ended the watch: without it no engine is restarted."""
+        if self._watching is not None and self._watching.done():
+            self._watching.result()
 
     async def _ping(self, index: int) -> None:
         try:
@@ -315,6 +322,7 @@ class EnginePool:
     async def _until(self, enough: Callable[[], object]) -> None:
         """Restart what is dead, again where that fails, until `enough`. Raises PolicyError after RESTARTS_WAITED_FOR start
         timeouts."""
+        self._look_after_watch()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESTARTS_WAITED_FOR * self._engine.start_timeout_s):
                 while not enough():

@@ -49,7 +49,9 @@ class EngineRouter:
         """Engines that are not being avoided."""
         return sum(until <= now for until in self._avoid_until)
 
-    def end(self, engine: int, succeeded: bool, now: float) -> None:
-        """A request finished; an engine that failed is avoided for a while."""
+    def end(self, engine: int, succeeded: bool | None, now: float) -> None:
+        """A request is over; an engine that failed is avoided for a while. `succeeded` None: the request was cancelled and says
+        nothing about the engine."""
         self.in_flight[engine] -= 1
-        self._avoid_until[engine] = float("-inf") if succeeded else now + self.avoid_s
+        if succeeded is not None:
+            self._avoid_until[engine] = float("-inf") if succeeded else now + self.avoid_s

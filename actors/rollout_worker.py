@@ -50,7 +50,9 @@ class RolloutWorker:
 
     def __init__(self) -> None:
         self._config = RunConfig()
+        self._starting = asyncio.Lock()
         self._pool: SandboxPool | None = None
+        """Set by the end of `start`: a worker without one is not started."""
         self._journal: TurnJournal | None = None
         self._journal_path: Path | None = None
         self._index: JournalIndex | None = None
@@ -63,14 +65,16 @@ class RolloutWorker:
         """Make the sandbox pool and the policies. `model_dir` holds tokenizer.json; an empty `journal_path` writes none.
 
         `owner` names this worker among all of this machine: what an earlier process of that name left behind is removed.
+        A start that failed half-way may be tried again; one of a started worker does nothing.
         """
+        async with self._starting:  # the driver asks again when its time for the first answer is over
+            if self._pool is None:
+                await self._start(config, model_dir, images_root, journal_path, owner)
+
+    async def _start(self, config: RunConfig, model_dir: str, images_root: str, journal_path: str, owner: str) -> None:
         rollout = config.rollout
         self._config = config
         self._chat = load_chat_format(Path(model_dir))
-        backend = SANDBOXES[config.sandbox.real_backend](config.sandbox, FolderImages(Path(images_root)), owner)
-        sandbox = config.sandbox
-        self._pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
-        await self._pool.sweep()
         self._journal_path = Path(journal_path) if journal_path else None
         self._index = JournalIndex(self._journal_path.parent) if self._journal_path is not None else None
         paid_for = self._index if rollout.endpoint.base_url else None
@@ -81,6 +85,15 @@ class RolloutWorker:
         self._policies = scripted_policies(self._chat, rollout.episode.action_format)
         if rollout.endpoint.base_url:
             self._policies["endpoint"] = endpoint_policy(config, self._chat, self._journal_path)
+        backend = SANDBOXES[config.sandbox.real_backend](config.sandbox, FolderImages(Path(images_root)), owner)
+        sandbox = config.sandbox
+        pool = SandboxPool(backend, sandbox.num_sandboxes, rollout.lease_s, num_warm=sandbox.num_warm)
+        try:
+            await pool.sweep()
+        except BaseException:
+            await pool.close()
+            raise
+        self._pool = pool
 
     async def connect(self, handles: list[Any]) -> None:
         """Engines for the policy named `engine`."""
@@ -120,7 +133,7 @@ class RolloutWorker:
                 self._journal.append(task.instance_id, sample_index, turn_index, turn, seed)
 
         if policy == "endpoint" and not resume:  # what was paid for in an earlier try of this run is not asked again
-            resume = seed in await self._played_before
+            resume = seed in await asyncio.shield(self._played_before)  # one reading for all groups
         wanted = (task.instance_id, request.group_size, seed) if resume else None
         pool = self._pool
         if (simulation := None if real else self._simulation) is None and not real and uses_world_model(self._config):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.group_request import GroupRequest
 from actors.ray_calls import arrives, cause_of, make_actor
@@ -75,14 +75,15 @@ class RolloutWorkers:
         return workers
 
     async def connect(self, engine_handles: list[Any]) -> None:
-        """Give all workers the engines behind the policy named `engine`."""
+        """Give all workers the engines behind the policy named `engine`. Raises SandboxUnavailableError."""
         self._engines = engine_handles
-        await asyncio.gather(*(arrives(handle.connect.remote(engine_handles)) for handle in self.handles))
+        await asyncio.gather(*(self._tell(index, "connect", engine_handles) for index in range(len(self.handles))))
 
     async def connect_world_model(self, handles: list[Any], calibration: dict[str, Any]) -> None:
-        """Give all workers the world model that simulates commands and rewards, with its calibration."""
+        """Give all workers the world model that simulates commands and rewards, with its calibration. Raises as `connect`."""
         self._world_model = (handles, calibration)
-        await asyncio.gather(*(arrives(handle.connect_world_model.remote(handles, calibration)) for handle in self.handles))
+        told = (self._tell(index, "connect_world_model", *self._world_model) for index in range(len(self.handles)))
+        await asyncio.gather(*told)
 
     async def try_patches(self, problem: Problem, preparation: Preparation, diffs: tuple[str, ...]) -> list[PatchSignals]:
         """Signals of patches of one problem, on the worker that its image belongs to; on a fresh or another one when it dies or
@@ -107,7 +108,8 @@ class RolloutWorkers:
 
         A group whose worker died, alone or with its node, goes on from the journalled turns on a worker that is up; one whose
         node lost its sandbox engine is played on another. Cancelling this ends its episodes and sandboxes. Raises
-        SandboxUnavailableError when workers keep dying or no node has an engine, PolicyError for an unknown policy.
+        SandboxUnavailableError when workers keep dying, Ray loses the answer or no node has an engine, PolicyError for an unknown
+        policy; a bug comes as itself, with the worker's traceback.
         """
 
         def begin(handle: Any, again: bool) -> Any:
@@ -116,9 +118,11 @@ class RolloutWorkers:
         try:
             group: Group = await self._outlived(request.task.problem, request.group_size, begin)
         except RayError as error:
-            if not isinstance(error, PolicyError):
+            if isinstance(error, PolicyError):
+                raise PolicyError(cause_of(error)) from error
+            if isinstance(error, RayTaskError):
                 raise
-            raise PolicyError(cause_of(error)) from error
+            raise SandboxUnavailableError(f"{request.task.instance_id}: {cause_of(error)}") from error
         return group
 
     async def cut_group(self, instance_id: str, seed: int) -> None:
@@ -141,6 +145,7 @@ class RolloutWorkers:
         """Remove all sandboxes and end the workers. Idempotent."""
         for reviving in self._reviving.values():
             reviving.cancel()
+        self._reviving = {}
         handles, self.handles = self.handles, []
         closing = [asyncio.wait_for(arrives(handle.close.remote()), CLOSE_S) for handle in handles]
         await asyncio.gather(*closing, return_exceptions=True)
@@ -181,36 +186,51 @@ class RolloutWorkers:
 
     async def _start_one(self, index: int) -> None:
         try:
-            await asyncio.wait_for(arrives(self.handles[index].start.remote(*self._arguments[index])), START_S)
-        except TimeoutError as error:
-            raise SandboxUnavailableError(f"rollout worker {index} did not start within {START_S:g} s") from error
+            await self._tell(index, "start", *self._arguments[index])
         except RayError as error:
             raise SandboxUnavailableError(f"rollout worker {index} cannot start: {cause_of(error)}") from error
 
+    async def _tell(self, index: int, method: str, *arguments: Any) -> None:
+        try:
+            await asyncio.wait_for(arrives(getattr(self.handles[index], method).remote(*arguments)), START_S)
+        except TimeoutError as error:
+            raise SandboxUnavailableError(f"rollout worker {index} did not {method} within {START_S:g} s") from error
+        except RayError as error:
+            if isinstance(error, RayTaskError):
+                raise
+            raise SandboxUnavailableError(f"rollout worker {index} cannot {method}: {cause_of(error)}") from error
+
     async def _worker_for(self, problem: Problem, load: int, avoid: set[int]) -> int:
         """A worker that is up; while all are down, the first that comes back. Raises SandboxUnavailableError."""
-        if len(self._reviving) == len(self.handles):
+        if self._reviving and len(self._reviving) == len(self.handles):
             await asyncio.wait(self._reviving.values(), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+        if not self.handles:
+            raise SandboxUnavailableError(f"{problem.instance_id}: the rollout workers are closed")
+        for reviving in self._reviving.values():
+            if reviving.done():  # one that came to its end is not among them any more: this one ended with a bug
+                reviving.result()
         up = set(range(len(self.handles))) - self._reviving.keys()
         if not up:
             raise SandboxUnavailableError(f"{problem.instance_id}: no rollout worker came back within {START_S:g} s")
         return choose_node(problem.image, self._load, load, self._reviving.keys() | (avoid if up - avoid else set()))
 
     def _begin_reviving(self, index: int) -> None:
-        if index not in self._reviving:
+        if self.handles and index not in self._reviving:
             self._reviving[index] = asyncio.create_task(self._revive(index), name=f"revive rollout worker {index}")
 
     async def _revive(self, index: int) -> None:
-        """Until Ray has started a fresh process behind the handle, here or on another node, and it is set up."""
+        """Until Ray has started a fresh process behind the handle, here or on another node, and it is set up and connected."""
         handle = self.handles[index]
+        fresh = False
         while True:
             try:
                 if not await asyncio.wait_for(arrives(handle.is_started.remote()), START_S):
+                    fresh = True
                     await self._start_one(index)
-                    if self._engines is not None:
-                        await arrives(handle.connect.remote(self._engines))
-                    if self._world_model is not None:
-                        await arrives(handle.connect_world_model.remote(*self._world_model))
+                if fresh and self._engines is not None:
+                    await self._tell(index, "connect", self._engines)
+                if fresh and self._world_model is not None:
+                    await self._tell(index, "connect_world_model", *self._world_model)
                 del self._reviving[index]
                 return
             except (RayError, SandboxUnavailableError, TimeoutError) as error:

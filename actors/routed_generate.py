@@ -73,11 +73,11 @@ class RoutedGenerate:
             request_id, request.session_id, request.prompt_ids, request.max_tokens, request.temperature, request.seed
         )
         self._sent[id(request)] = (index, request_id)
-        engine_works = True
+        engine_works: bool | None = None  # nobody knows when this is cancelled
         answered = False
         try:
             completion = await asyncio.wait_for(self._links[index].generate(posted), deadline - time.monotonic())
-            answered = True
+            engine_works = answered = True
             return completion
         except TimeoutError as error:
             engine_works = False
@@ -88,7 +88,7 @@ class RoutedGenerate:
             engine_works, answered = False, True
             raise
         except PolicyError:
-            answered = True
+            engine_works = answered = True
             raise
         finally:
             self._sent.pop(id(request), None)

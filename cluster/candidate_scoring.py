@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from cluster.concurrent_calls import all_at_once
 from cluster.stage import StageContext
 from cluster.task_selection import tasks_of
 from cluster.vote_store import PatchVotes, SignalStore, TaskSignals, Votes, VoteStore
@@ -86,7 +87,7 @@ async def votes_of_groups(
 
     async def score_group(group: Group, store: VoteStore) -> None:
         unread = {edit_of(member): member for member in group.members if edit_of(member) not in found.votes}
-        await asyncio.gather(*(score(edit, member, store) for edit, member in unread.items()))
+        await all_at_once(score(edit, member, store) for edit, member in unread.items())
         progress.advance()
 
     with VoteStore(context.folder.root / "tts", scorer) as store:
@@ -97,7 +98,7 @@ async def votes_of_groups(
             for group in groups:  # one task after the other, so that the budget is known before the next begins
                 await score_group(group, store)
         else:
-            await asyncio.gather(*(score_group(group, store) for group in groups))
+            await all_at_once(score_group(group, store) for group in groups)
     return found
 
 
@@ -143,7 +144,7 @@ async def signals_of_groups(context: StageContext, groups: Sequence[Group], spen
             for name, diffs in untried.items():
                 await try_task(name, diffs, store)
         else:
-            await asyncio.gather(*(try_task(name, diffs, store) for name, diffs in untried.items()))
+            await all_at_once(try_task(name, diffs, store) for name, diffs in untried.items())
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actors.group_request import GroupRequest
+from cluster.concurrent_calls import all_at_once
 from cluster.evaluation_stamp import num_put_aside
 from cluster.group_store import GroupStore, read_groups
 from cluster.stage import StageContext, StageError
@@ -80,21 +81,19 @@ async def play_mixed(
 ) -> Group:
     """One task played `num_samples` times by several policies; the members get distinct sample indices."""
     shares = Counter(policies[index % len(policies)] for index in range(num_samples))
-    parts = await asyncio.gather(
-        *(
-            context.fleet.play(
-                GroupRequest(
-                    task,
-                    policy,
-                    count,
-                    temperature,
-                    seed=task_seed(context.config.seed, stage, task.instance_id, policy),
-                    max_turns=max_turns,
-                    real=real,
-                )
+    parts = await all_at_once(
+        context.fleet.play(
+            GroupRequest(
+                task,
+                policy,
+                count,
+                temperature,
+                seed=task_seed(context.config.seed, stage, task.instance_id, policy),
+                max_turns=max_turns,
+                real=real,
             )
-            for policy, count in shares.items()
         )
+        for policy, count in shares.items()
     )
     members: list[ScoredTrajectory] = []
     lost: list[LostEpisode] = []

@@ -42,6 +42,7 @@ MEANS = ("audit_share", "audit_mean_residual")
 """Figures of several workers that are averaged and not added up."""
 
 logger = logging.getLogger(__name__)
+Starting = Coroutine[Any, Any, Any]
 
 
 def of_ranks(learner: LearnerConfig) -> LearnerConfig:
@@ -83,10 +84,10 @@ class Fleet:
     def warm_up(self, stages: Iterable[str] = ("sft",)) -> None:
         """Start everything in the background: it takes long, and the first stages need little of it. The learner starts with
         the settings of the first of `stages` that trains."""
-        self._once("engines", self._start_engines)
+        self._begin("engines", self._start_engines)
         training = self._config.training_stages
         if first := next((training[name] for name in stages if name in training), None):
-            self._begin_learner(first.learner, first.optimizer, first.num_steps)
+            self._begin("learner", self._learner_start(first.learner, first.optimizer, first.num_steps))
 
     async def play(self, request: GroupRequest) -> Group:
         """One group on a rollout worker."""
@@ -149,7 +150,7 @@ class Fleet:
         other settings are ended first; equal ones stay, which saves their start."""
         if self._ranks is not None and of_ranks(self._ranks) != of_ranks(learner):
             await self.drop_learner()
-        group = await self._begin_learner(learner, optimizer, num_steps)
+        group: LearnerGroup = await self._once("learner", self._learner_start(learner, optimizer, num_steps))
         await group.reset(str(model), optimizer, num_steps, temperature)
         return group
 
@@ -164,10 +165,12 @@ class Fleet:
         else:
             await group.close()
 
-    def _begin_learner(self, learner: LearnerConfig, optimizer: OptimizerConfig, num_steps: int) -> asyncio.Task[LearnerGroup]:
-        if "learner" not in self._starting:
+    def _learner_start(self, learner: LearnerConfig, optimizer: OptimizerConfig, num_steps: int) -> Callable[[], Starting]:
+        def start() -> Starting:
             self._ranks = learner
-        return self._once("learner", lambda: self._start_learner(learner, optimizer, num_steps))
+            return self._start_learner(learner, optimizer, num_steps)
+
+        return start
 
     def model_folder(self, name: str) -> Path:
         """Where the model of that name lies: `base`, or the stage that trained it."""
@@ -222,27 +225,42 @@ class Fleet:
 
     async def close(self) -> None:
         """End all actors, then Ray. Idempotent; every part is tried even when another fails."""
-        for task in self._starting.values():
+        starts, self._starting = self._starting, {}
+        for task in starts.values():
             task.cancel()
-        started = await asyncio.gather(*self._starting.values(), return_exceptions=True)
-        self._starting.clear()
-        ended = await asyncio.gather(*(part.close() for part in started if hasattr(part, "close")), return_exceptions=True)
-        for error in filter(None, ended):
-            logger.warning("a part of the run did not end as it should: %s", error)
+        started = await asyncio.gather(*starts.values(), return_exceptions=True)
+        closing = {name: part.close() for name, part in zip(starts, started, strict=True) if hasattr(part, "close")}
+        closed = await asyncio.gather(*closing.values(), return_exceptions=True)
+        for name, error in (*zip(starts, started, strict=True), *zip(closing, closed, strict=True)):
+            if isinstance(error, Exception):
+                logger.warning("%s did not start or did not end cleanly: %r", name, error)
         self._resources.close()
 
-    def _once(self, name: str, start: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
-        """The task that starts a part; asked again, the same one. A failed start raises wherever it is awaited."""
+    def _begin(self, name: str, start: Callable[[], Starting]) -> asyncio.Task[Any]:
         if name not in self._starting:
             self._starting[name] = asyncio.create_task(start(), name=f"start {name}")
         return self._starting[name]
+
+    async def _once(self, name: str, start: Callable[[], Starting]) -> Any:
+        """What `start` returns; it runs once for all who ask, also when one of them is cancelled. A failed start raises for all
+        who wait; who asks after that starts again."""
+        starting = self._begin(name, start)
+        try:
+            return await asyncio.shield(starting)
+        finally:
+            failed = starting.done() and (starting.cancelled() or starting.exception() is not None)
+            if failed and self._starting.get(name) is starting:
+                del self._starting[name]
 
     @cached_property
     def _placed(self) -> dict[str, Any]:
         """Joins or starts Ray, and reserves the run's placement groups."""
         plan, cluster = plan_placement(self._config), self._config.cluster
-        self._resources.enter_context(ray_session(cluster))
-        return self._resources.enter_context(placed_groups(plan, cluster.placement_timeout_s, cluster.roles))
+        with ExitStack() as placing:  # all of it or nothing: a later start may try again
+            placing.enter_context(ray_session(cluster))
+            groups = placing.enter_context(placed_groups(plan, cluster.placement_timeout_s, cluster.roles))
+            self._resources.enter_context(placing.pop_all())
+        return groups
 
     def _bundles(self, name: str) -> Any:
         return self._placed[COLOCATED if self._colocated else name]

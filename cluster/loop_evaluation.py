@@ -7,9 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from cluster.concurrent_calls import all_at_once
 from configs.grpo_config import GRPOConfig
 from trainers.early_stopping import has_stalled
-from verifier.reward import Group
+from trainers.rollout_window import INFRASTRUCTURE
+from verifier.reward import Group, LostEpisode
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,9 @@ class ScoredCheckpoints(Protocol):
 class LoopEvaluation:
     """trainers.grpo_loop's StepHook. One evaluation at a time: one that is due while another runs is left out and counted.
 
-    `known` are scores of earlier processes by step. A failed evaluation is logged and costs nothing else.
+    `known` are scores of earlier processes by step. A task that infrastructure broke is logged and counted as `eval_samples`
+    lost episodes, and its evaluation gives no score, since means over different tasks do not compare. Any other error is raised
+    by the next `after_step` or by `finish`.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class LoopEvaluation:
         self._running: asyncio.Task[None] | None = None
 
     def after_step(self, step: int) -> bool:
+        self._raise_failure()
         config = self._config
         if config.eval_every < 1 or step % config.eval_every or step in self.scores:
             return False
@@ -66,38 +71,58 @@ class LoopEvaluation:
         """Wait for the evaluation that still runs, at most `step_timeout_s`."""
         if self._running is not None:
             await asyncio.wait({self._running}, timeout=self._config.step_timeout_s)
+            self._raise_failure()
             await self.close()
 
     async def close(self) -> None:
-        """Cancel the evaluation that still runs."""
+        """Cancel the evaluation that still runs. An error of it that nobody has seen is logged."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
+            try:
+                self._raise_failure()
+            except Exception:
+                logger.exception("the evaluation failed")
+
+    def _raise_failure(self) -> None:
+        running = self._running
+        if running is not None and running.done():
+            self._running = None
+            if not running.cancelled():
+                running.result()
 
     async def _evaluate(self, step: int) -> None:
         score = None
         try:
-            played = await asyncio.gather(*(self._play(step, task_id) for task_id in self._task_ids), return_exceptions=True)
-            for error in (outcome for outcome in played if isinstance(outcome, BaseException)):
-                logger.warning("evaluation after step %s: a task was lost: %r", step, error)
-            metrics = evaluation_metrics([group for group in played if isinstance(group, Group)])
+            metrics = evaluation_metrics(await all_at_once(self._played(step, task_id) for task_id in self._task_ids))
             if "eval/resolved" in metrics:
                 self.scores[step] = metrics["eval/resolved"]
                 score = -metrics["eval/resolved"]
-                self._on_score(step, {**metrics, "eval/skipped": float(self.skipped)})
+            else:
+                logger.warning("evaluation after step %s: no score, not every task was played", step)
+            self._on_score(step, {**metrics, "eval/skipped": float(self.skipped)})
         finally:
             self._checkpoints.score(step, score)
 
+    async def _played(self, step: int, task_id: str) -> Group:
+        try:
+            return await self._play(step, task_id)
+        except INFRASTRUCTURE as error:
+            logger.warning("evaluation after step %s: %s was lost: %r", step, task_id, error)
+            lost = (LostEpisode(index, f"{type(error).__name__}: {error}") for index in range(self._config.eval_samples))
+            return Group(task_id, (), tuple(lost))
+
 
 def evaluation_metrics(groups: list[Group]) -> dict[str, float]:
-    """pass@1 (mean over tasks of the resolved share), what was lost, and which policy versions sampled: the weights may have
-    changed in between. Without an episode only the count of lost ones."""
+    """pass@1 (mean over tasks of the resolved share; only when each has an episode), what was lost, and which policy versions
+    sampled: the weights may have changed in between."""
     members = [member for group in groups for member in group.members]
     metrics = {"eval/episodes": float(len(members)), "eval/lost": float(sum(len(group.lost) for group in groups))}
     shares = [np.mean([member.resolved for member in group.members]) for group in groups if group.members]
     versions = [turn.policy_versions for member in members for turn in member.trajectory.turns if len(turn.policy_versions)]
-    if shares:
-        metrics |= {"eval/tasks": float(len(shares)), "eval/resolved": float(np.mean(shares))}
+    metrics["eval/tasks"] = float(len(shares))
+    if groups and len(shares) == len(groups):
+        metrics["eval/resolved"] = float(np.mean(shares))
     if versions:
         metrics["eval/version_min"] = float(min(found.min() for found in versions))
         metrics["eval/version_max"] = float(max(found.max() for found in versions))

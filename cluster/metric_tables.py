@@ -133,7 +133,7 @@ sandbox/shared | patches | | Grades since the last step that another episode's e
 """
 
 EVALUATION = """
-eval/resolved | share | + | pass@1 on held-out tasks: mean over tasks of the resolved share.
+eval/resolved | share | + | pass@1 on held-out tasks: mean over tasks of the resolved share; only when no task was lost.
 eval/tasks | tasks | | Tasks with an episode.
 eval/episodes | episodes | | Episodes.
 eval/lost | episodes | - | Episodes that infrastructure broke.

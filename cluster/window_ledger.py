@@ -5,12 +5,14 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from cluster.group_store import GroupStoreError, read_shard, write_shard
+from envpool.patient_thread import in_patient_thread
 from trainers.group_key import GroupKey
 from trainers.group_ledger import LedgerState
 from verifier.reward import Group
@@ -60,7 +62,11 @@ class WindowLedger:
         self._write({"event": "begun", "key": str(key), "version": version})
 
     async def completed(self, key: GroupKey, group: Group) -> None:
-        await asyncio.to_thread(write_shard, self._folder, shard_name(key), [(group, 0)])
+        try:
+            await in_patient_thread(partial(write_shard, self._folder, shard_name(key), [(group, 0)]))
+        except asyncio.CancelledError:  # a group that was dropped meanwhile leaves no file
+            self._remove(key)
+            raise
         self._write({"event": "completed", "key": str(key)})
 
     def load(self, key: GroupKey) -> Group:

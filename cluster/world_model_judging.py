@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.worker_policies import WORLD_LEDGERS, world_model_policy
+from cluster.concurrent_calls import all_at_once
 from cluster.episode_playing import task_seed
 from cluster.stage import StageContext
 from envpool.endpoints.token_usage import read_ledgers, usage_record
@@ -71,7 +72,7 @@ async def judged_patches(
     """Votes on every patch, in order, and how far the simulated reports agree with the real ones. Equal patches of a task that
     saw the same are read once."""
     distinct = {_reading(patch): patch for patch in patches}
-    found = await asyncio.gather(*(patch_votes(client, patch, context_of, seed) for patch in distinct.values()))
+    found = await all_at_once(patch_votes(client, patch, context_of, seed) for patch in distinct.values())
     by_reading = dict(zip(distinct, found, strict=True))
     votes = [by_reading[_reading(patch)] for patch in patches]
     judged = [
@@ -115,7 +116,7 @@ async def measured_runs(
     async def simulated(command: ExecutedCommand) -> SimulatedRun | InvalidRun:
         return await client.run(command.context)
 
-    runs = await asyncio.gather(*(simulated(command) for command in chosen))
+    runs = await all_at_once(simulated(command) for command in chosen)
     record: dict[str, Any] = run_fidelity(list(zip(runs, chosen, strict=True)))
     if chosen:
         record["real_failures"] = sum(one.exit_code != 0 for one in chosen) / len(chosen)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from configs.grpo_config import GRPOConfig
+from envpool.policy import PolicyError
+from envpool.sandbox_errors import SandboxError
 from trainers.group_key import GroupKey
 from trainers.group_ledger import GroupLedger, GroupNotKeptError
 from trainers.rollout_metrics import newest_version
@@ -19,6 +21,10 @@ CUT_S = 60.0
 CANCEL_S = 60.0
 """Cancelled rollouts have this long to close their sandboxes."""
 
+INFRASTRUCTURE = (SandboxError, PolicyError, OSError)
+"""What may break under a group without ending the run: sandboxes, engines, the machine (TimeoutError and ConnectionError are
+OSErrors). Anything else is a bug."""
+
 Sampler = Callable[[int], list[str]]
 """The `groups_per_step` task ids of a step."""
 Played = tuple[GroupKey, Group]
@@ -27,7 +33,8 @@ Played = tuple[GroupKey, Group]
 class Rollouts(Protocol):
     async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
         """All episodes of a group, by weights of at least `version` (= batches trained on). `resumed`: a process that is gone
-        began it; what it finished is not played again."""
+        began it; what it finished is not played again. Raises one of INFRASTRUCTURE when the group is lost; any other error
+        ends the run."""
         ...
 
     async def cut(self, key: GroupKey) -> None:
@@ -173,7 +180,7 @@ class RolloutWindow:
         for key in [key for key, task in self._tasks.items() if task.done()]:
             task = self._tasks.pop(key)
             error = None if task.cancelled() else task.exception()
-            if isinstance(error, GroupNotKeptError):
+            if error is not None and not isinstance(error, INFRASTRUCTURE):
                 raise error
             if task.cancelled() or error is not None:
                 logger.warning("group %s was lost: %r", key, error)

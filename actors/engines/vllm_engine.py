@@ -47,8 +47,11 @@ class VLLMEngine:
         self._stop_token_ids: list[int] = []
         self._inbox = BucketInbox()
         self._update_lock = asyncio.Lock()
+        self._in_transfer = False
+        """Between "start" and "finish" of a native transfer: no step runs."""
         self._num_running = 0
         self._last_began = 0.0
+        """time.monotonic() when the engine last had cause to begin a step: a first request, the end of a pause."""
         self._num_requests = 0
         self._num_tokens = 0
         self._start_s = 0.0
@@ -188,6 +191,7 @@ class VLLMEngine:
             if step == "init":
                 await llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=payload))
             elif step == "start":
+                self._in_transfer = True
                 self.gauges.expect_preemptions()
                 await llm.pause_generation(mode="keep", clear_cache=True)
                 await llm.start_weight_update()
@@ -197,8 +201,8 @@ class VLLMEngine:
                 await llm.finish_weight_update(weight_version=str(version))
                 self._set_version(version)
                 self._stale = False
-                await llm.resume_generation()
-                self.gauges.begin()
+                await self._resume()
+                self._in_transfer = False
         except Exception as error:
             self._broken = f"native transfer of version {version} failed at {step}: {_first_line(error)}"
             raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}") from error
@@ -214,6 +218,7 @@ class VLLMEngine:
         self._require_usable()
         self._stale = self._stale or self._sleep_level == 2
         await self._llm.wake_up(["scheduling"] if self._sleep_level == 0 else None)
+        self._last_began = time.monotonic()
         self._asleep = False
         self.gauges.begin()
 
@@ -224,7 +229,8 @@ class VLLMEngine:
         """
         self._require_usable()
         gauges = self.gauges
-        waits = self._num_running > 0 and not self._update_lock.locked() and not self._asleep
+        excused = self._update_lock.locked() or self._in_transfer or self._asleep
+        waits = self._num_running > 0 and not excused
         return {
             "policy_version": self._version,
             "num_requests": self._num_requests,
@@ -285,9 +291,13 @@ class VLLMEngine:
             raise EngineUnavailableError(f"vLLM engine cannot be used: {self._broken}") from error
         self._set_version(version)
         self._stale = False
-        await llm.resume_generation()
-        self.gauges.begin()
+        await self._resume()
         self._pause_s = time.monotonic() - began
+
+    async def _resume(self) -> None:
+        await self._llm.resume_generation()
+        self._last_began = time.monotonic()  # the pause was no stall
+        self.gauges.begin()
 
     def _set_version(self, version: int) -> None:
         """Later requests find no cached prefix of other weights, whether or not caches were dropped. Two models may have the

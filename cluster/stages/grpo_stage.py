@@ -192,7 +192,7 @@ def loop_evaluation(context: StageContext, run: TrainingRun) -> LoopEvaluation:
         context.sinks.log(EVALUATION, step, metrics)
 
     rows = read_metrics(context.folder.root, EVALUATION)
-    known = {row["step"]: row["eval/resolved"] for row in rows if row["step"] <= run.start_step}
+    known = {row["step"]: row["eval/resolved"] for row in rows if row["step"] <= run.start_step and "eval/resolved" in row}
     return LoopEvaluation(config, list(tasks), play, run, on_score, known)
 
 

@@ -108,6 +108,50 @@ async def test_a_cancelled_request_leaves_the_link_usable() -> None:
     assert (await asyncio.wait_for(link.generate(_request(2)), 5)).token_ids.tolist() == [2]
 
 
+async def test_a_request_cancelled_before_it_was_sent_is_not_sent() -> None:
+    """Its abort has gone out already, so the engine would decode for nobody."""
+    sent: list[list[str]] = []
+
+    async def exchange(caller: str, requests: list[EngineRequest]) -> list:
+        sent.append([request.request_id for request in requests])
+        return [(request.request_id, _echo(request)) for request in requests]
+
+    link = EngineLink("me", exchange)
+    gone, alone = (asyncio.create_task(link.generate(_request(number))) for number in (1, 2))
+    await asyncio.sleep(0)  # both are posted, nothing is sent
+    gone.cancel()
+    assert (await alone).token_ids.tolist() == [2]
+    assert sent == [["r2"]]
+    gone = asyncio.create_task(link.generate(_request(3)))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert sent == [["r2"]]
+    assert (await link.generate(_request(4))).token_ids.tolist() == [4]
+
+
+async def test_what_a_dead_engine_failed_before_it_was_sent_is_not_sent() -> None:
+    sent: list[str] = []
+    link: EngineLink
+
+    async def exchange(caller: str, requests: list[EngineRequest]) -> list:
+        sent.extend(request.request_id for request in requests)
+        late.append(asyncio.create_task(link.generate(_request(2))))
+        await asyncio.sleep(0)  # the second is posted
+        raise EngineUnavailableError("engine 0 died")
+
+    late: list[asyncio.Task[Completion]] = []
+    link = EngineLink("me", exchange)
+    for call in (link.generate(_request(1)), None):
+        with pytest.raises(EngineUnavailableError):
+            await (call or late[0])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert sent == ["r1"]
+
+
 async def test_a_request_nobody_waits_for_is_stopped_where_it_stands() -> None:
     stopped = asyncio.Event()
 
@@ -128,5 +172,5 @@ async def test_a_request_nobody_waits_for_is_stopped_where_it_stands() -> None:
     mailbox.cancel("unknown")
     async with asyncio.timeout(10):
         await stopped.wait()
+    assert not waiting.done()  # it gets no answer
     waiting.cancel()
-    assert await asyncio.gather(waiting, return_exceptions=True) != [_echo(_request(1))]

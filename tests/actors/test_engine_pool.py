@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from actors import engine_pool
 from actors.engine_health import Event, Health
 from actors.engine_pool import EnginePool
 from actors.weight_packing import WeightsGoneError
+from benchmarks.simulated_clock import run_simulated
 from configs.model_config import EngineConfig
 from envpool.policy import PolicyError
 
@@ -43,7 +45,7 @@ class ScriptedEngine:
 
 
 def pool_of(*engines: ScriptedEngine, start_timeout_s: float = 5.0) -> EnginePool:
-    return EnginePool(list(engines), "model", EngineConfig(start_timeout_s=start_timeout_s), "float32")
+    return EnginePool(list(engines), "model", EngineConfig(start_timeout_s=start_timeout_s, health_interval_s=0.01), "float32")
 
 
 def source(*errors: Exception) -> Callable[[], AsyncIterator[str]]:
@@ -164,15 +166,35 @@ async def test_one_failed_restart_does_not_end_an_update() -> None:
     assert pool.health[0].restarts == 3
 
 
-async def test_an_update_waits_for_restarts_until_one_deadline() -> None:
-    engine = ScriptedEngine()
-    engine.held["start"] = asyncio.Event()
-    pool = pool_of(engine, start_timeout_s=0.05)
-    pool._note(0, Event.DIED)
-    with pytest.raises(PolicyError, match="engines did not come back: "):
-        await within_seconds(pool.load_model("other", 2))
-    assert pool.health[0].restarts > 1
-    await asyncio.gather(*pool._restarts.values())
+def test_an_update_waits_for_restarts_until_one_deadline() -> None:
+    async def go() -> EnginePool:
+        engine = ScriptedEngine()
+        engine.held["start"] = asyncio.Event()
+        pool = pool_of(engine, start_timeout_s=60.0)
+        pool._note(0, Event.DIED)
+        with pytest.raises(PolicyError, match="engines did not come back: "):
+            await pool.load_model("other", 2)
+        assert asyncio.get_running_loop().time() == pytest.approx(engine_pool.RESTARTS_WAITED_FOR * 60.0)
+        await asyncio.gather(*pool._restarts.values())
+        return pool
+
+    assert run_simulated(go()).health[0].restarts == engine_pool.RESTARTS_WAITED_FOR
+
+
+async def test_a_bug_that_ends_the_watch_is_raised_by_whatever_is_asked_next() -> None:
+    pool = pool_of(engine := ScriptedEngine())
+    engine.stats = SimpleNamespace(remote=lambda: answer({}))  # type: ignore[attr-defined]  # no "stalled_s"
+    pool._watching = asyncio.create_task(pool._watch())
+    await within_seconds(asyncio.wait([pool._watching]))
+    for call in (pool.stats(), pool.load_model("other", 2)):
+        with pytest.raises(KeyError, match="stalled_s"):
+            await within_seconds(call)
+    pool.handles = []  # nothing for Ray to end
+    await pool.close()
+
+
+async def answer(value: Any) -> Any:
+    return value
 
 
 async def test_no_engine_can_be_asked_while_none_serves() -> None:

@@ -36,6 +36,17 @@ def test_a_failed_engine_is_avoided_and_then_tried_again() -> None:
     assert router.begin("c", now=31.5) == 0
 
 
+def test_a_cancelled_request_says_nothing_about_its_engine() -> None:
+    router = EngineRouter(num_engines=2, avoid_s=30.0)
+    assert [router.begin(name, now=0.0) for name in "abc"] == [0, 1, 0]
+    router.end(0, succeeded=False, now=1.0)
+    router.end(0, succeeded=None, now=2.0)
+    assert (router.in_flight, router.num_up(now=2.0)) == ([0, 1], 1)
+    assert router.begin("d", now=2.0) == 1
+    router.end(1, succeeded=None, now=3.0)
+    assert router.num_up(now=3.0) == 1
+
+
 def test_with_all_engines_down_requests_still_go_somewhere() -> None:
     router = EngineRouter(num_engines=1)
     router.end(router.begin("a", now=0.0), succeeded=False, now=0.0)

@@ -89,7 +89,8 @@ async def test_a_request_cancelled_while_it_waits_holds_no_place() -> None:
     gone.cancel()
     release.set()
     async with asyncio.timeout(10):
-        await asyncio.gather(first, gone, last, return_exceptions=True)
+        outcomes = await asyncio.gather(first, gone, last, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError, type(None)]
     assert order == ["first", "last"]
     assert gate.running == 0
 
@@ -103,7 +104,10 @@ async def test_a_request_let_in_and_cancelled_at_once_gives_its_place_back() -> 
     await asyncio.sleep(0)
     release.set()
     await asyncio.sleep(0)  # first leaves: second's place is granted, it has not run yet
+    assert (order, gate.running, gate.waiting) == (["first"], 1, 0)
     second.cancel()
     async with asyncio.timeout(10):
-        await asyncio.gather(first, second, return_exceptions=True)
-    assert gate.running == 0
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError]
+        await _enter(gate, "third", order, release)
+    assert (order, gate.running, gate.waiting) == (["first", "third"], 0, 0)

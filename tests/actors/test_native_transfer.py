@@ -3,8 +3,10 @@ vLLM's own classes accept what is sent. The transfers themselves need GPUs."""
 
 import base64
 import pickle
+import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,12 +17,69 @@ from vllm.distributed.weight_transfer.ipc_engine import IPCWeightTransferUpdateI
 from vllm.distributed.weight_transfer.nccl_common import NCCLWeightTransferInitInfo, worker_init_payload
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerWeightTransferEngine, NCCLWeightTransferUpdateInfo
 
+from actors.engine_failure import EngineUnavailableError
+from actors.engines.vllm_engine import VLLMEngine
 from actors.native_transfer import BucketSource, init_info_of, plain_update, trainer_info
 from tests.actors.random_qwen import write_random_qwen
 from trainers.pretrained_lm import load_pretrained_lm
 from trainers.weight_buckets import WeightBuckets
 
 pytestmark = pytest.mark.engine
+
+
+class ScriptedLLM:
+    """vLLM's AsyncLLM as far as a native transfer needs it; `broken` is the method that fails."""
+
+    errored = False
+
+    def __init__(self, broken: str = "") -> None:
+        self.broken, self.calls = broken, list[str]()
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*arguments: Any, **options: Any) -> None:
+            self.calls.append(method)
+            if method == self.broken:
+                raise RuntimeError("a link is down")
+
+        return call
+
+
+def engine_with_a_waiting_request(llm: ScriptedLLM) -> VLLMEngine:
+    engine = VLLMEngine()
+    engine._llm, engine._broken = llm, ""
+    engine._num_running, engine._last_began = 1, time.monotonic() - 1000.0
+    return engine
+
+
+async def test_a_native_transfer_is_no_stall() -> None:
+    """However long it takes: the pool would kill an engine that stalls, in the middle of its weights."""
+    engine = engine_with_a_waiting_request(llm := ScriptedLLM())
+    assert (await engine.stats())["stalled_s"] > 900
+    for step in ("start", "update", "update"):
+        await engine.native_transfer(step, {}, 3)
+        assert (await engine.stats())["stalled_s"] == 0.0
+    await engine.native_transfer("finish", {}, 3)
+    assert llm.calls[-1] == "resume_generation"
+    assert (await engine.stats())["stalled_s"] < 900  # counted from the end of the transfer
+    engine._last_began -= 1000.0
+    assert (await engine.stats())["stalled_s"] > 900
+
+
+async def test_a_native_transfer_that_fails_leaves_no_usable_engine() -> None:
+    engine = engine_with_a_waiting_request(ScriptedLLM(broken="update_weights"))
+    await engine.native_transfer("start", {}, 3)
+    with pytest.raises(EngineUnavailableError, match="version 3 failed at update: a link is down"):
+        await engine.native_transfer("update", {}, 3)
+    with pytest.raises(EngineUnavailableError):
+        await engine.stats()
+
+
+async def test_waking_up_after_a_long_sleep_is_no_stall() -> None:
+    engine = engine_with_a_waiting_request(ScriptedLLM())
+    await engine.sleep()
+    assert (await engine.stats())["stalled_s"] == 0.0
+    await engine.wake()
+    assert (await engine.stats())["stalled_s"] < 900
 
 
 @pytest.fixture(scope="module")

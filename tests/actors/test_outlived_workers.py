@@ -1,12 +1,14 @@
 """Rollout workers that die or lose their sandboxes under a call, without Ray: scripted handles raise what Ray raises."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
+from actors import rollout_workers
 from actors.group_request import GroupRequest
 from actors.rollout_worker import RolloutWorker, WorkerNotStartedError
 from actors.rollout_workers import GROUP_TRIES, RolloutWorkers
@@ -14,6 +16,7 @@ from envpool.policy import PolicyError
 from envpool.pool.image_affinity import preferred_nodes
 from envpool.sandbox_errors import ImageMissingError, SandboxError, SandboxLostError, SandboxUnavailableError
 from tests.verifier.small_repo import TASK
+from trainers.rollout_window import INFRASTRUCTURE
 from verifier.patch_signals import PatchSignals
 from verifier.reward import Group
 
@@ -104,6 +107,96 @@ async def test_what_breaks_every_time_is_one_line_of_the_last_error() -> None:
 async def test_an_unknown_policy_is_one_line() -> None:
     with pytest.raises(PolicyError, match=r"^no policy"):
         await play_group(crew(ScriptedHandle(remote(PolicyError("no policy")))))
+
+
+class Process:
+    """A worker process as its handle's driver meets it: what it was told, and what the next calls of a method raise. A call of
+    `play_group` ends like one of a worker that is not started, or without the policy, as long as that is so."""
+
+    def __init__(self, **broken: list[BaseException]) -> None:
+        self.calls: list[str] = []
+        self.broken, self.is_set_up = broken, False
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            self.calls.append(method)
+            if method == "start":
+                self.is_set_up = True
+            if self.broken.get(method):
+                raise self.broken[method].pop(0)
+            if method == "is_started":
+                return self.is_set_up
+            if method == "play_group":
+                if not self.is_set_up:
+                    raise remote(WorkerNotStartedError("fresh"))
+                return GROUP
+            return None
+
+        return SimpleNamespace(remote=call)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout_workers, "REVIVE_PAUSE_S", 0.0)
+
+
+@pytest.mark.parametrize("error", [ActorUnavailableError("a lost message", None), RayActorError()])
+@pytest.mark.parametrize("method", ["connect", "connect_world_model"])
+async def test_a_revived_worker_is_up_only_when_it_is_connected(short_pauses: None, method: str, error: RayActorError) -> None:
+    """It starts, the message that connects it is lost; then it is started already and must be connected all the same."""
+    process: Any = Process(**{method: [error]})
+    workers = RolloutWorkers([process], [("settings",)])
+    workers._engines, workers._world_model = ["engine"], (["world"], {})
+    assert await asyncio.wait_for(play_group(workers), 10) == GROUP
+    assert process.calls[-1] == "play_group"
+    assert process.calls[process.calls.index(method) + 1 :].count(method) == 1
+    assert workers._reviving == {}
+
+
+async def test_a_worker_that_hangs_while_it_is_connected_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(*arguments: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(rollout_workers, "START_S", 0.05)
+    workers = RolloutWorkers([SimpleNamespace(connect=SimpleNamespace(remote=hangs))], [()])
+    with pytest.raises(SandboxUnavailableError, match=r"rollout worker 0 did not connect within 0.05 s"):
+        await asyncio.wait_for(workers.connect(["engine"]), 10)
+
+
+async def test_a_bug_that_ends_a_revival_is_raised_where_a_worker_is_wanted(short_pauses: None) -> None:
+    process: Any = Process(is_started=[IndexError("a bug")], play_group=[RayActorError()])
+    workers = RolloutWorkers([process], [("settings",)])
+    for _ in range(2):
+        with pytest.raises(IndexError, match="a bug"):
+            await asyncio.wait_for(play_group(workers), 10)
+
+
+async def test_closed_workers_say_so_also_to_a_group_that_they_took_along() -> None:
+    async def dies(*arguments: Any) -> None:
+        workers.handles = []  # as close does first
+        raise RayActorError
+
+    workers = RolloutWorkers([SimpleNamespace(play_group=SimpleNamespace(remote=dies))], [()])
+    for _ in range(2):
+        with pytest.raises(SandboxUnavailableError, match="the rollout workers are closed"):
+            await asyncio.wait_for(play_group(workers), 10)
+
+
+async def test_what_ray_loses_is_infrastructure_and_a_bug_of_a_worker_is_not() -> None:
+    """As trainers.rollout_window sees a group's error."""
+    lost: list[BaseException] = [
+        WorkerCrashedError(),
+        RayError("the object store is full"),
+        remote(ImageMissingError("no image")),
+        remote(OSError(28, "no space left")),
+        remote(PolicyError("refused")),
+    ]
+    for error in lost:
+        with pytest.raises(INFRASTRUCTURE):
+            await play_group(crew(ScriptedHandle(error)))
+    with pytest.raises(KeyError, match="Traceback") as raised:
+        await play_group(crew(ScriptedHandle(remote(KeyError("label")))))
+    assert not isinstance(raised.value, INFRASTRUCTURE)
 
 
 async def test_a_fresh_process_says_that_it_is_not_started() -> None:

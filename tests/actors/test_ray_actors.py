@@ -46,10 +46,10 @@ from tests.actors.random_qwen import write_random_qwen
 from trainers.loss_spec import sft_loss_spec
 from trainers.train_sample import TrainSample
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
 ENGINE = EngineConfig(
-    kv_cache_gib=0.008, max_model_len=2048, request_timeout_s=600.0, start_timeout_s=600.0, health_interval_s=0.5
+    kv_cache_gib=0.008, max_model_len=2048, request_timeout_s=600.0, start_timeout_s=300.0, health_interval_s=0.5
 )
 """A KV cache of 16,000 tokens: 25 requests of the longest kind."""
 END_OF_TURN = 258
@@ -351,9 +351,11 @@ async def test_two_ranks_train_and_the_engine_samples_from_what_they_learned(
         running = [asyncio.create_task(group.train_step(samples, sft_loss_spec(0.0))) for _ in range(20)]
         await running[0]  # the others wait in the ranks' queues or in a collective
         ray.kill(group.ranks[1])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             outcomes = await asyncio.gather(*running, return_exceptions=True)
-        assert "train_step: learner rank 1 of 2: died" in {str(outcome) for outcome in outcomes}
+        failed = [outcome for outcome in outcomes if not isinstance(outcome, dict)]  # the others were finished before
+        assert {type(outcome) for outcome in failed} == {LearnerGroupError}
+        assert "train_step: learner rank 1 of 2: died" in map(str, failed)
         with pytest.raises(LearnerGroupError, match="the learner group is closed"):
             await group.train_step(samples, sft_loss_spec(0.0))
         group = await LearnerGroup.start(str(models[0]), "float32", optimizer, learner, num_steps=4, seed=0)
@@ -386,7 +388,7 @@ async def test_a_killed_engine_comes_back_by_itself_and_its_requests_are_answere
 async def test_nothing_is_left_after_closing(pool: EnginePool, mark: str) -> None:
     await pool.close()
     ray.shutdown()
-    for _ in range(100):
+    for _ in range(600):
         left = processes_with(mark)
         if not left:
             break

@@ -1,6 +1,9 @@
 """Requests whose engine fails, over scripted engines: where they go, and when they are given up."""
 
+import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +27,20 @@ class Remote:
 
 
 class ScriptedEngine:
-    """Refuses its first `refusals` requests."""
+    """Refuses its first `refusals` requests, each after `seconds`."""
 
-    def __init__(self, refusals: int) -> None:
-        self.refusals, self.asked = refusals, 0
+    def __init__(self, refusals: int, seconds: float = 0.0) -> None:
+        self.refusals, self.seconds, self.asked = refusals, seconds, 0
         self.exchange = Remote(self._exchange)
-        self.abort = Remote(lambda request_id: None)
+        self.reached = asyncio.Event()
+        self.aborted: list[str] = []
+        self.abort = Remote(self.aborted.append)
 
     async def _exchange(self, caller: str, requests: list[EngineRequest]) -> list[Answer]:
         self.asked += 1
+        self.reached.set()
         away = self.asked <= self.refusals
+        await asyncio.sleep(self.seconds if away else 0)
         return [(request.request_id, AWAY if away else DONE) for request in requests]
 
 
@@ -47,6 +54,22 @@ async def test_another_engine_takes_over_at_once() -> None:
     policy = RoutedGenerate([ScriptedEngine(refusals=9), ScriptedEngine(refusals=0)], request_timeout_s=10.0)
     assert await policy(REQUEST) is DONE
     assert policy.retries == 1
+
+
+async def test_a_request_that_is_cancelled_does_not_make_a_hung_engine_up_again() -> None:
+    """Another request there has run into its deadline, and then the episode of this one ends."""
+    hung, other = ScriptedEngine(refusals=9, seconds=60.0), ScriptedEngine(refusals=0)
+    policy = RoutedGenerate([hung, other], request_timeout_s=60.0)
+    waiting = asyncio.create_task(policy(REQUEST))
+    await hung.reached.wait()
+    policy._router.in_flight[0] += 1
+    policy._router.end(0, succeeded=False, now=time.monotonic())
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert len(hung.aborted) == 1
+    assert policy._router.num_up(time.monotonic()) == 1
+    assert await policy(replace(REQUEST, session_id="new")) is DONE
+    assert hung.asked == 1
 
 
 async def test_the_requests_own_deadline_ends_the_waiting() -> None:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -112,6 +114,47 @@ def test_a_newer_version_starts_over(inbox: BucketInbox) -> None:
     assert len(inbox.complete(5, SHAPES)) == 2
     inbox.settle()
     assert len(list(Path("/dev/shm").glob(f"swe-weights-{os.getpid()}-*"))) == 2
+
+
+def test_two_buckets_that_begin_a_transfer_together_are_both_kept() -> None:
+    """Each in its thread finds another version there: only one may start over."""
+    first_clears, second_clears, first_is_in = Event(), Event(), Event()
+
+    class Gated(BucketInbox):
+        def clear(self) -> None:
+            if not first_clears.is_set():
+                first_clears.set()
+                second_clears.wait(0.5)  # with the lock nobody comes: the second cannot be here as well
+            elif not second_clears.is_set():
+                second_clears.set()
+                first_is_in.wait(10)
+            super().clear()
+
+    inbox = Gated()
+    first, second = _buckets(5)
+    with ThreadPoolExecutor(2) as threads:
+        adding = threads.submit(inbox.add, first)
+        assert first_clears.wait(10)
+        other = threads.submit(inbox.add, second)
+        adding.result(10)
+        first_is_in.set()
+        other.result(10)
+    assert len(inbox.complete(5, SHAPES)) == 2
+    BucketInbox.clear(inbox)
+    inbox.settle()
+
+
+def test_a_bucket_that_was_given_up_while_it_was_written_leaves_no_file() -> None:
+    class ClearedMeanwhile(BucketInbox):
+        def _write(self, bucket: WeightBucket) -> Path:
+            path = super()._write(bucket)
+            self.clear()
+            return path
+
+    inbox = ClearedMeanwhile()
+    inbox.add(_buckets(5)[0])
+    inbox.settle()
+    assert list(Path("/dev/shm").glob(f"swe-weights-{os.getpid()}-*")) == []
 
 
 def test_a_bucket_that_comes_twice_leaves_one_file(inbox: BucketInbox) -> None:

@@ -26,7 +26,7 @@ class JobHead:
     address: str
     environment: dict[str, str]
 
-    def ray(self, *words: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def ray(self, *words: str, timeout_s: float = 720.0) -> subprocess.CompletedProcess[str]:
         """Run the `ray` command against this head."""
         return subprocess.run(
             [str(BIN / "ray"), *words], env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
@@ -87,7 +87,7 @@ def _started(command: list[str], environment: dict[str, str], address: str, log:
 def _end(head: subprocess.Popen[bytes]) -> None:
     head.terminate()
     try:
-        head.wait(60)
+        head.wait(180)
     except subprocess.TimeoutExpired:
         head.kill()
         head.wait(10)

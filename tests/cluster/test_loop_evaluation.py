@@ -14,6 +14,8 @@ from configs.grpo_config import GRPOConfig
 from envpool.agent.episode_replay import journalled_group
 from envpool.agent.journal_index import JournalIndex
 from envpool.agent.turn_journal import TurnJournal
+from envpool.policy import PolicyError
+from envpool.sandbox_errors import SandboxLostError
 from tests.trainers.test_rollout_window import TimedWorld
 from tests.trainers.training_doubles import make_group, make_turn, with_version
 from trainers.checkpoint import best_checkpoint, keep_best_and_last, list_checkpoints, record_score, step_folder
@@ -119,10 +121,69 @@ def test_a_slow_evaluation_takes_no_time_from_the_training() -> None:
 
 def test_a_broken_evaluation_is_not_fatal() -> None:
     async def broken(trial: Trial) -> float:
-        raise RuntimeError("no engine")
+        raise PolicyError("no engine")
 
-    trial = Trial(config_of(), broken).run()
-    assert (trial.steps, trial.logged, set(trial.checkpoints.scores.values())) == (8, {}, {None})
+    trial = Trial(config_of(eval_samples=4), broken).run()
+    assert (trial.steps, set(trial.checkpoints.scores.values())) == (8, {None})
+    assert trial.logged[2] == {"eval/episodes": 0, "eval/lost": 8, "eval/tasks": 0, "eval/skipped": 0}
+
+
+@pytest.mark.parametrize("error", [SandboxLostError("killed"), TimeoutError("hung")])
+def test_a_task_that_infrastructure_broke_is_counted_and_its_evaluation_gives_no_score(error: Exception) -> None:
+    """The easy task alone would score 1.0, and the checkpoint would pass for the best."""
+
+    async def second_breaks_at_4(trial: Trial) -> float:
+        if trial.asked[-1] == (4, "b"):
+            raise error
+        return 1.0
+
+    trial = Trial(config_of(eval_samples=3, patience=9), second_breaks_at_4).run()
+    assert trial.checkpoints.scores == {2: -1.0, 4: None, 6: -1.0, 8: -1.0}
+    assert "eval/resolved" not in trial.logged[4]
+    assert (trial.logged[4]["eval/lost"], trial.logged[4]["eval/tasks"]) == (3, 1)
+    assert trial.logged[2]["eval/resolved"] == trial.logged[6]["eval/resolved"] == 1
+
+
+def test_a_bug_in_an_evaluation_ends_the_run() -> None:
+    async def has_a_bug(trial: Trial) -> float:
+        if trial.asked[-1][1] == "b":
+            raise KeyError("label")
+        return 1.0
+
+    trial = Trial(config_of(), has_a_bug)
+    with pytest.raises(KeyError, match="label"):
+        trial.run()
+    assert trial.checkpoints.scores == {2: None}
+    assert trial.logged == {}
+
+
+async def test_a_score_that_cannot_be_written_is_an_error_of_the_run() -> None:
+    def disk_is_full(step: int, metrics: Mapping[str, float]) -> None:
+        raise OSError("no space left on device")
+
+    async def play(step: int, task_id: str) -> Group:
+        return make_group([1.0], task=task_id)
+
+    for end in ("after_step", "finish"):
+        evaluation = LoopEvaluation(config_of(), ["a"], play, Checkpoints(), disk_is_full, {})
+        assert evaluation.after_step(2)
+        assert evaluation._running is not None
+        await asyncio.wait([evaluation._running])
+        with pytest.raises(OSError, match="no space left"):
+            evaluation.after_step(3) if end == "after_step" else await evaluation.finish()
+        await evaluation.close()
+
+
+async def test_an_error_that_nobody_has_seen_is_logged_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def play(step: int, task_id: str) -> Group:
+        raise KeyError("label")
+
+    evaluation = LoopEvaluation(config_of(), ["a"], play, Checkpoints(), lambda step, metrics: None, {})
+    evaluation.after_step(2)
+    assert evaluation._running is not None
+    await asyncio.wait([evaluation._running])
+    await evaluation.close()
+    assert "KeyError: 'label'" in caplog.text
 
 
 @pytest.mark.parametrize(("patience", "steps"), [(0, 8), (1, 5), (2, 7)])
@@ -150,7 +211,7 @@ def test_stalling_and_the_best_step() -> None:
 
 
 def test_an_evaluation_without_an_episode_has_no_score() -> None:
-    assert evaluation_metrics([make_group([], lost=2)]) == {"eval/episodes": 0, "eval/lost": 2}
+    assert evaluation_metrics([make_group([], lost=2)]) == {"eval/episodes": 0, "eval/lost": 2, "eval/tasks": 0}
 
 
 def test_a_checkpoint_that_waits_for_its_score_stays(tmp_path: Path) -> None:

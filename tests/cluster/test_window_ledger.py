@@ -2,17 +2,22 @@
 
 import asyncio
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from benchmarks.simulated_clock import run_simulated
+from cluster import window_ledger
+from cluster.group_store import write_shard
 from cluster.window_ledger import WindowLedger, WindowLedgerError, read_ledger, shard_name
 from configs.grpo_config import GRPOConfig
+from envpool.sandbox_errors import SandboxLostError, SandboxUnavailableError
 from tests.trainers.training_doubles import make_group, make_trajectory, make_turn
 from trainers.group_key import GroupKey
 from trainers.group_ledger import GroupNotKeptError, LedgerState
@@ -83,6 +88,8 @@ class Machine:
     finished: Counter[GroupKey] = field(default_factory=Counter)
     broken: Callable[[GroupKey], bool] = lambda key: False
     """Groups that infrastructure breaks."""
+    wrong: list[tuple[GroupKey, int, int]] = field(default_factory=list)
+    """Groups that were begun before the engines held their version: key, version, the engines'. Must stay empty."""
     submitted: float = 0.0
     """By the books of the newest step."""
 
@@ -106,6 +113,7 @@ class Machine:
             return None
         finally:
             ledger.inner.close()
+            assert self.wrong == []
         return process.weights
 
 
@@ -116,13 +124,13 @@ class Process:
     version: int
 
     async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
-        begun_with = self.version
-        assert version <= begun_with
+        if version > self.version:
+            self.machine.wrong.append((key, version, self.version))
         await asyncio.sleep(1 + (key.step * 7 + key.index * 5) % 6)
         if key.index == 1 and key.step == 1:
-            raise RuntimeError("this worker always dies")
+            raise SandboxLostError("this worker always dies")
         if self.machine.broken(key):
-            raise RuntimeError("the sandbox engine is away")
+            raise SandboxUnavailableError("the sandbox engine is away")
         self.machine.finished[key] += 1
         turns = [make_turn([1], [key.step, key.index], [-0.1, -0.1], version), make_turn([2], [9], [-0.2], self.version)]
         group = make_group([1.0, float(key.index == 0)], task=key.task_id)
@@ -227,6 +235,33 @@ def test_a_replacement_that_nobody_asks_for_any_more_does_not_train_too_late(tmp
     record = read_ledger(tmp_path / "ledger.jsonl")
     assert record.taken[0] == (GroupKey(0, 0, "task/0/0"), GroupKey(0, 1, "task/0/1"), new)
     assert record.rejected[old] == "step 0 did without it"
+
+
+async def test_a_group_that_is_dropped_while_it_is_written_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, written = Event(), Event(), Event()
+
+    def held(*arguments: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+        write_shard(*arguments)
+        written.set()
+
+    monkeypatch.setattr(window_ledger, "write_shard", held)
+    ledger, key = WindowLedger(tmp_path, 0, 2), GroupKey(0, 0, "a")
+    ledger.submitted(key, 0)
+    writing = asyncio.create_task(ledger.completed(key, make_group([1.0, 0.0], task="a")))
+    assert await asyncio.to_thread(begun.wait, 10)
+    writing.cancel()
+    ledger.rejected(key, "too old")
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await asyncio.to_thread(written.wait, 10)
+    assert os.listdir(tmp_path) == ["ledger.jsonl"]
+    assert list(read_ledger(tmp_path / "ledger.jsonl").completed) == []
+    ledger.close()
 
 
 def test_two_tasks_that_were_planned_for_one_place_are_two_files(tmp_path: Path) -> None:

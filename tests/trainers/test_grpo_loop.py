@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulated_clock import run_simulated
 from configs.grpo_config import GRPOConfig
+from envpool.policy import PolicyError
+from envpool.sandbox_errors import SandboxError, SandboxLostError
 from tests.trainers.training_doubles import make_group, with_version
 from trainers.group_filter import NoLearningSignalError
 from trainers.group_key import GroupKey
@@ -158,13 +161,13 @@ async def test_later_rollouts_run_while_the_learner_computes() -> None:
     assert all(done >= step - 1 for step, done in seen)
 
 
-async def test_groups_that_are_late_are_cancelled_and_counted() -> None:
+def test_groups_that_are_late_are_cancelled_and_counted() -> None:
     async def second_hangs(step: int, index: int) -> None:
         if index == 1:
             await asyncio.sleep(1000)
 
     run = Run(ScriptedRollouts(second_hangs))
-    await run.go(config(num_steps=2, step_timeout_s=0.05))
+    run_simulated(run.go(config(num_steps=2, step_timeout_s=5.0)))
     assert [metrics["rollout/late_groups"] for metrics in run.metrics] == [1, 1]
     assert [[group.instance_id for group in groups] for groups in run.groups] == [["task-0-0"], ["task-1-0"]]
     assert run.rollouts.running == 0
@@ -173,7 +176,7 @@ async def test_groups_that_are_late_are_cancelled_and_counted() -> None:
 async def test_a_failing_group_is_counted_and_not_fatal() -> None:
     async def first_fails(step: int, index: int) -> None:
         if index == 0:
-            raise RuntimeError("worker died")
+            raise SandboxLostError("worker died")
 
     run = Run(ScriptedRollouts(first_fails))
     await run.go(config(num_steps=1))
@@ -181,11 +184,39 @@ async def test_a_failing_group_is_counted_and_not_fatal() -> None:
     assert [group.instance_id for group in run.groups[0]] == ["task-0-1"]
 
 
+@pytest.mark.parametrize("error", [PolicyError("no engine"), TimeoutError(), ConnectionResetError("gone"), SandboxError("broke")])
+async def test_what_infrastructure_breaks_is_a_lost_group(error: Exception) -> None:
+    async def first_fails(step: int, index: int) -> None:
+        if index == 0:
+            raise error
+
+    run = Run(ScriptedRollouts(first_fails))
+    await run.go(config(num_steps=1))
+    assert run.metrics[0]["rollout/rejected_groups"] == 1
+
+
+@pytest.mark.parametrize("bug", [KeyError("label"), AssertionError("a row too many"), RuntimeError("no loop")])
+async def test_a_bug_in_a_play_ends_the_run_with_its_traceback(bug: Exception) -> None:
+    """The other groups of the step would do: a bug must not pass for a lost group."""
+
+    async def second_has_a_bug(step: int, index: int) -> None:
+        if index == 1:
+            raise bug
+        await asyncio.sleep(1000 if step else 0)
+
+    run = Run(ScriptedRollouts(second_has_a_bug))
+    with pytest.raises(type(bug)) as raised:
+        await run.go(config(num_steps=3, max_staleness=1))
+    assert raised.value is bug
+    assert "second_has_a_bug" in {entry.name for entry in raised.traceback}
+    assert (run.rollouts.running, run.learner.events) == (0, [])
+
+
 async def test_all_groups_failing_ends_the_run_with_the_first_error() -> None:
     async def fails(step: int, index: int) -> None:
-        raise RuntimeError("worker died")
+        raise SandboxLostError("worker died")
 
-    with pytest.raises(RolloutsFailedError, match=r"step 1: no episode to train on .*2 rejected.*RuntimeError: worker died"):
+    with pytest.raises(RolloutsFailedError, match=r"step 1: no episode to train on .*2 rejected.*SandboxLostError: worker died"):
         await Run(ScriptedRollouts(fails)).go(config(num_steps=1))
 
 
@@ -288,7 +319,7 @@ async def test_replacing_ends_after_its_rounds(policy: str, rounds: int, plays: 
 async def test_a_failing_replacement_is_not_fatal() -> None:
     async def script(step: int, index: int) -> Group | None:
         if index >= 2:
-            raise RuntimeError("worker died")
+            raise SandboxLostError("worker died")
         return make_group([0, 0]) if index == 0 else None
 
     run = Run(ScriptedRollouts(script), other_tasks=other_tasks)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.simulated_clock import NothingToWaitForError, run_simulated
 from configs.grpo_config import GRPOConfig
+from envpool.sandbox_errors import SandboxLostError
 from tests.trainers.training_doubles import make_group, make_trajectory, make_turn
 from trainers.group_key import GroupKey
 from trainers.group_ledger import NoLedger
@@ -35,6 +36,8 @@ class TimedWorld:
     version: int = 0
     deaf: bool = False
     """Groups do not hear that they are cut."""
+    wrong: list[tuple[GroupKey, int, int]] = field(default_factory=list)
+    """Groups begun with another version than the engines held: key, version, theirs. Must stay empty."""
     begun: list[tuple[GroupKey, int]] = field(default_factory=list)
     trained: list[list[GroupKey]] = field(default_factory=list)
     samples: list[list[TrainSample]] = field(default_factory=list)
@@ -43,13 +46,14 @@ class TimedWorld:
     keys: dict[str, GroupKey] = field(default_factory=dict)
 
     async def play(self, key: GroupKey, version: int, resumed: bool) -> Group:
-        assert version == self.version
+        if version != self.version:
+            self.wrong.append((key, version, self.version))
         self.begun.append((key, version))
         self.keys[key.task_id] = key
         cut = self.cuts[key] = asyncio.Event()
         duration = next(self.durations)
         if duration == BROKEN:
-            raise RuntimeError("worker died")
+            raise SandboxLostError("worker died")
         versions = [self.version]
         for _ in range(int(duration)):
             await asyncio.sleep(1.0)
@@ -97,7 +101,10 @@ class TimedWorld:
             await run_grpo(config, self, self, self, NoLedger(), 0, on_step)
             return asyncio.get_running_loop().time()
 
-        return run_simulated(go())
+        try:
+            return run_simulated(go())
+        finally:
+            assert self.wrong == []
 
 
 def settings_of(max_staleness: int, late_groups: str = "cut", timeout: float = 40.0, num_steps: int = 6) -> GRPOConfig:
