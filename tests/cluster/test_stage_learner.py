@@ -129,15 +129,14 @@ async def test_ranks_that_do_not_end_are_an_error_and_no_others_start(tmp_path: 
     await fleet.stage("grpo")
     with caplog.at_level(logging.WARNING):
         await fleet.close()
-    assert "a part of the run did not end as it should: rank 0 stays" in caplog.text
+    assert "learner did not start or did not end cleanly: RuntimeError('rank 0 stays')" in caplog.text
 
 
 async def test_a_failed_start_is_logged_when_other_ranks_take_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fleet = fleet_of(tmp_path, "grpo.learner.num_ranks=3")
     fleet.fails_to_start = "out of memory"
     fleet.warm_up()
-    with pytest.raises(LearnerGroupError, match="out of memory"):
-        await fleet.stage("sft")
+    await asyncio.wait([fleet._starting["learner"]])  # nobody has asked for it yet
     fleet.fails_to_start = ""
     with caplog.at_level(logging.WARNING):
         await fleet.stage("grpo")
