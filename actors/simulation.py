@@ -104,7 +104,7 @@ class Simulation:
 def _watch(config: RunConfig, calibration: dict[str, Any], rule: AuditRule) -> str:
     """A short name of what the audits are about: scorer, calibration and rule."""
     world = config.world_model
-    told = [calibration, asdict(rule), world.context, world.endpoint.base_url, world.endpoint.model]
+    told = [calibration, asdict(rule), world.context, world.show_observed, world.endpoint.base_url, world.endpoint.model]
     return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

@@ -15,9 +15,10 @@ OWN = "hf/world-model"
 
 
 def scorer_name(config: WorldModelConfig) -> str:
-    """Who is asked: the run's own model, or the one behind world_model.endpoint."""
+    """Who is asked, and what it is not shown: the run's own model, or the one behind world_model.endpoint."""
     endpoint = config.endpoint
-    return f"{endpoint.model} at {endpoint.base_url}" if endpoint.base_url else OWN
+    who = f"{endpoint.model} at {endpoint.base_url}" if endpoint.base_url else OWN
+    return who if config.show_observed else f"{who}, without observations"
 
 
 def write_calibration(model: Path, calibration: Calibration, scorer: str = OWN) -> None:

@@ -14,6 +14,9 @@ class WorldModelConfig:
     """What the model learns: reward (SWR), transition (SWT), or both in one model."""
     context: str = "deployable"
     """What it sees of a patch: deployable, or curator (also the gold patch and the hidden tests; never for a new issue)."""
+    show_observed: bool = True
+    """Whether the scorer is shown what the episode last saw a command print. Without it a scorer is a little worse informed, and
+    cannot be moved by an agent (or a simulated command) that prints `passed`; train it with the setting that it is asked with."""
     form: str = "compact"
     """How it answers: compact (small models) or full (JSON; the prompt says so)."""
     reasoner: str = "scripted"

@@ -55,6 +55,13 @@ def build_prompt(context: ScorerContext, max_chars: int = 200_000, form: str = "
     return (Message("system", FULL_SYSTEM), user) if form == "full" else (user,)
 
 
+def without_observation(context: ScorerContext) -> ScorerContext:
+    """The same, as if the episode had run no command."""
+    if isinstance(context, CuratorContext):
+        return replace(context, deployable=replace(context.deployable, observed=""))
+    return replace(context, observed="")
+
+
 def fit_to_budget(context: ScorerContext, max_chars: int) -> ScorerContext:
     """The context cut to `max_chars` characters; cut texts keep their head and tail.
 

@@ -7,7 +7,7 @@ from configs.world_model_config import WorldModelConfig
 from envpool.chat.chat_format import ChatFormat
 from envpool.policy import Completion, Generate, GenerateRequest, IntArray, Message, PolicyError
 from envpool.simulation.transition_format import ExecutionContext, InvalidRun, SimulatedRun, parse_run, transition_prompt
-from verifier.scorer_prompt import ScorerContext, build_prompt
+from verifier.scorer_prompt import ScorerContext, build_prompt, without_observation
 from verifier.simulated_scoring import Answer, Vote, answer_of, score_candidates
 
 FITTING_TRIES = 8
@@ -45,6 +45,7 @@ class WorldModelClient:
     async def votes(self, session: str, context: ScorerContext, seed: int) -> tuple[Vote | None, ...]:
         """`num_scores` votes on one patch, its context cut until it fits; () for an empty patch."""
         config = self.config
+        context = context if config.show_observed else without_observation(context)
         max_chars, prompt = self._fitted(lambda chars: build_prompt(context, chars, config.form), config.max_report_tokens)
 
         async def answer(messages: tuple[Message, ...], sample_seed: int) -> Answer:

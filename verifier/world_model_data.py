@@ -88,6 +88,11 @@ def deployable(scored: ScoredTrajectory) -> DeployableContext | None:
     return scored.context
 
 
+def unobserved(scored: ScoredTrajectory) -> ScoredTrajectory:
+    """The same, for a scorer that is not shown what the episode saw (world_model.show_observed)."""
+    return replace(scored, context=scored.context and replace(scored.context, observed=""))
+
+
 def real_statuses(scored: ScoredTrajectory) -> dict[str, str]:
     """What a report says of each hidden test, as the grader read it; one that gave no result is an ERROR. Of files that kept no
     statuses, what a pytest log says."""

@@ -8,7 +8,7 @@ patch cost.
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from verifier.scorer_metrics import Judged, reliability, scorer_quality
 from verifier.selection import JudgedCandidate, SelectionRule, tts_at_k_per_task
 from verifier.simulated_scoring import mean_probability
 from verifier.world_model_client import WorldModelClient
+from verifier.world_model_data import unobserved
 
 MAX_FIDELITY_COMMANDS = 400
 MANY_INVALID = 0.5
@@ -56,6 +57,8 @@ async def choice_of(
 ) -> dict[str, Any]:
     """The stage's record: the client's model judges the groups of the evaluation `name`, which left `unplayed` tasks."""
     config, world = context.config.tts, context.config.world_model
+    if not world.show_observed:
+        groups = [replace(group, members=tuple(map(unobserved, group.members))) for group in groups]
     whole = [group for group in groups if len(group.members) >= config.num_candidates]
     own_engines = not world.endpoint.base_url
     before = await context.fleet.prefix_counts() if own_engines else (0.0, 0.0)

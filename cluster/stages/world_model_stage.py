@@ -31,7 +31,7 @@ from verifier.scorer_metrics import Judged, scorer_quality
 from verifier.scorer_prompt import ScorerContext
 from verifier.scripted_reasoner import ScriptedReasoner
 from verifier.world_model_client import WorldModelClient
-from verifier.world_model_data import ContextOf, WorldSample, deployable, report_samples, transition_samples
+from verifier.world_model_data import ContextOf, WorldSample, deployable, report_samples, transition_samples, unobserved
 
 TRAINING_ROLLOUTS = ("rollout", "grpo")
 
@@ -108,7 +108,8 @@ async def training_samples(context: StageContext) -> tuple[list[WorldSample], di
         "balanced": config.balanced, "seed": seed, "max_chars": config.max_prompt_chars, "form": config.form
     }  # fmt: skip
     if "reward" in config.roles:
-        reports, report_counts = report_samples(episodes, **shape, context_of=context_of(context))
+        judged = episodes if config.show_observed else map(unobserved, episodes)
+        reports, report_counts = report_samples(judged, **shape, context_of=context_of(context))
         counts["report_counts"] = asdict(report_counts)
         if config.reasoner == "endpoint":
             reports, counts["report_reasoning"] = await reasoned(context, reports)
@@ -187,7 +188,8 @@ async def calibrated(
     config, seed = context.config.world_model, context.config.seed
     record: dict[str, Any] = {}
     if "reward" in config.roles:
-        patches = chosen_patches(episodes, config.calibration_samples, seed)
+        judged_episodes = episodes if config.show_observed else [unobserved(one) for one in episodes]
+        patches = chosen_patches(judged_episodes, config.calibration_samples, seed)
         judged, agreement = await judged_patches(client, patches, context_of(context), seed)
         by_task: dict[str, list[Judged]] = {}
         for one in judged:

@@ -69,6 +69,24 @@ async def test_votes_come_from_the_endpoint_which_is_closed_then(context: Any, s
         await patch_votes(client, member, deployable, 0)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_scorer_that_is_not_shown_observations_never_reads_one(
+    context: Any,
+    server: ScriptedServer,  # noqa: F811
+    shown: bool,
+) -> None:
+    world = replace(context.config.world_model, show_observed=shown)
+    context.config = replace(context.config, world_model=world)
+    member = GROUPS[0].members[0]
+    assert member.context is not None
+    telling = replace(member, context=replace(member.context, observed="all tests passed"))
+    async with world_client(context, "tts") as client:
+        await patch_votes(client, telling, deployable, 0)
+    assert ["all tests passed" in str(asked[2]["messages"]) for asked in server.asked] == [shown] * len(server.asked)
+    assert server.asked
+    assert scorer_name(world).endswith(", without observations") is not shown
+
+
 async def test_a_model_that_thinks_apart_and_writes_the_block_too_is_read(context: Any, server: ScriptedServer) -> None:  # noqa: F811
     member, told = GROUPS[0].members[0], '{"test_report": {"a": "FAILED"}, "reward": 0}'
     server.answers.clear()

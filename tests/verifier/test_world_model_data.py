@@ -13,7 +13,15 @@ from verifier.report_format import SimulatedReport, parse_report
 from verifier.reward import Reward, ScoredTrajectory
 from verifier.score_columns import score_columns, scored_from_columns
 from verifier.test_run import TIMED_OUT
-from verifier.world_model_data import MAX_COMMANDS, real_statuses, report_samples, shown_truth, transition_samples, with_thought
+from verifier.world_model_data import (
+    MAX_COMMANDS,
+    real_statuses,
+    report_samples,
+    shown_truth,
+    transition_samples,
+    unobserved,
+    with_thought,
+)
 
 
 def episode(
@@ -54,6 +62,16 @@ def test_reports_are_counted_where_they_are_dropped() -> None:
     assert (len(balanced), after.resolved, after.unresolved, after.unbalanced) == (2, 1, 1, 2)
     assert {sample.resolved for sample in balanced} == {True, False}
     assert np.all([sample in samples for sample in balanced])
+
+
+def test_without_observations_equal_patches_are_one_sample() -> None:
+    told = [episode("x", "a + b", True), episode("x", "a + b", True), episode("x", "a * b", False)]
+    told = [replace(one, context=one.context and replace(one.context, observed=f"{n} passed")) for n, one in enumerate(told)]
+    with_them, _ = report_samples(told, balanced=False, seed=0)
+    without, counts = report_samples(map(unobserved, told), balanced=False, seed=0)
+    assert (len(with_them), len(without), counts.duplicate) == (3, 2, 1)
+    assert [sum("passed" in sample.messages[-1].content for sample in samples) for samples in (with_them, without)] == [3, 0]
+    assert unobserved(replace(told[0], context=None)).context is None
 
 
 def test_at_most_six_commands_of_an_episode_and_no_command_twice() -> None:
