@@ -37,12 +37,12 @@ TRAINING_ROLLOUTS = ("rollout", "grpo")
 
 
 def training_trajectories(context: StageContext) -> Iterator[ScoredTrajectory]:
-    """Every graded episode of a training task that the run has stored."""
+    """Every graded episode of a training task that the run has stored: of the rollouts by task and sample index, then of GRPO."""
     for name in TRAINING_ROLLOUTS:
         folder = context.folder.root / "trajectories" / name
         if folder.exists():
-            for group in read_groups(folder):
-                yield from group.members
+            members = [member for group in read_groups(folder) for member in group.members]
+            yield from sorted(members, key=lambda one: (one.trajectory.instance_id, one.trajectory.sample_index))
 
 
 def is_kept_out(instance_id: str, share: float) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from cluster.sft_export import system_text
 from cluster.stage import StageContext, StageError
 from cluster.stages.curate_stage import curate
 from cluster.stages.sft_stage import curated_samples
+from cluster.stages.world_model_stage import training_trajectories
 from configs.curate_config import CurateConfig
 from configs.run_config import RunConfig
 from configs.tasks_config import MicroTasksConfig
@@ -65,11 +67,11 @@ GROUPS = [
 ]
 
 
-def stored(tmp_path: Path, **settings: Any) -> StageContext:
+def stored(tmp_path: Path, groups: Sequence[Group] = tuple(GROUPS), **settings: Any) -> StageContext:
     config = RunConfig(runs_dir=str(tmp_path / "runs"), curate=CurateConfig(**settings))
     folder = RunFolder.create(config)
     with GroupStore(folder.root / "trajectories" / "rollout") as store:
-        for group in GROUPS:
+        for group in groups:
             store.add(group)
     folder.record_stage("rollout", {"by_policy": {}, "seconds": 1.0})
     return StageContext(config, folder, MetricSinks(config, folder.root), cast(Any, None), ProgressView())
@@ -106,6 +108,18 @@ def test_the_record_says_what_each_step_left(tmp_path: Path) -> None:
     assert (record["lost"], record["sft_samples"]) == (2, 3)
     assert record["split"] == {"seed": 0, "heldout_share": 0.0, "train": 3, "heldout": 0}
     assert len(curated_samples(context.folder)) == 3
+
+
+def test_what_is_trained_on_does_not_depend_on_which_group_finished_first(tmp_path: Path) -> None:
+    orders = [GROUPS, GROUPS[::-1]]
+    contexts = [stored(tmp_path / str(number), order, filters=("resolved",)) for number, order in enumerate(orders)]
+    for context in contexts:
+        run(context)
+    samples = [[(one.group, one.token_ids.tolist()) for one in curated_samples(context.folder)] for context in contexts]
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 7
+    seen = [[(one.trajectory.instance_id, one.trajectory.sample_index) for one in training_trajectories(c)] for c in contexts]
+    assert seen[0] == seen[1] == sorted(seen[0])
 
 
 def test_cap_split_and_filters_follow_the_configuration(tmp_path: Path) -> None:
