@@ -12,7 +12,7 @@ from cluster.run_folder import write_atomically
 from envpool.trajectories.trajectory_columns import read_scalars
 from envpool.trajectories.trajectory_store import TrajectoryFileError, read_trajectories, write_trajectories
 from envpool.trajectory import StopReason
-from verifier.reward import Group, LostEpisode
+from verifier.reward import Group, LostEpisode, ScoredTrajectory
 from verifier.score_columns import score_columns, scored_from_columns
 from verifier.trajectory_filter import TrajectoryFacts
 
@@ -102,6 +102,14 @@ def read_groups(folder: Path) -> Iterator[Group]:
     """
     for lost_path, shard in complete_shards(folder):
         yield from read_shard(lost_path, shard)
+
+
+def members_by_name(folder: Path, wanted: Callable[[str, int], bool] = lambda name, index: True) -> list[ScoredTrajectory]:
+    """The members of all groups in `folder` whose (instance_id, sample_index) is `wanted`, sorted by it: shards are in the order
+    in which groups happened to finish, and training must not depend on that."""
+    members = (member for group in read_groups(folder) for member in group.members)
+    named = ((member.trajectory.instance_id, member.trajectory.sample_index, member) for member in members)
+    return [member for *_, member in sorted((row for row in named if wanted(*row[:2])), key=lambda row: row[:2])]
 
 
 def read_shard(lost_path: Path, shard: Path) -> Iterator[Group]:

@@ -4,34 +4,22 @@ from typing import Any
 
 import orjson
 
-from cluster.group_store import read_groups
+from cluster.group_store import members_by_name
 from cluster.learner_run import TrainingRun
 from cluster.lsp_curation import read_deletions, trimmed
 from cluster.run_folder import RunFolder
 from cluster.stage import Stage, StageContext
-from envpool.trajectory import Trajectory
 from trainers.sample_building import sft_samples
 from trainers.sft_loop import run_sft, sft_data, steps_of
 from trainers.train_sample import TrainSample
 
 
 def curated_samples(folder: RunFolder, names: str = "curated.json") -> list[TrainSample]:
-    """The token sequences of the trajectories that curation kept, by task and sample index (the order of the shards is the one in
-    which groups happened to finish); with curated_heldout.json, of those it set aside."""
+    """The token sequences of the trajectories that curation kept; with curated_heldout.json, of those it set aside."""
     chosen = {tuple(pair) for pair in orjson.loads((folder.root / names).read_bytes())}
     deletions = read_deletions(folder.root)
-    kept = (
-        member.trajectory
-        for group in read_groups(folder.root / "trajectories" / "rollout")
-        for member in group.members
-        if name_of(member.trajectory) in chosen
-    )
-    return [sample for one in sorted(kept, key=name_of) for sample in sft_samples(trimmed(one, deletions))]
-
-
-def name_of(trajectory: Trajectory) -> tuple[str, int]:
-    """Its task and sample index."""
-    return trajectory.instance_id, trajectory.sample_index
+    kept = members_by_name(folder.root / "trajectories" / "rollout", lambda name, index: (name, index) in chosen)
+    return [sample for one in kept for sample in sft_samples(trimmed(one.trajectory, deletions))]
 
 
 async def fine_tune(context: StageContext) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cluster.calibration_file import scorer_name, write_calibration
-from cluster.group_store import read_groups
+from cluster.group_store import members_by_name
 from cluster.learner_run import TrainingRun
 from cluster.policy_playing import play_policy
 from cluster.reasoning_journal import ReasoningJournal
@@ -37,12 +37,11 @@ TRAINING_ROLLOUTS = ("rollout", "grpo")
 
 
 def training_trajectories(context: StageContext) -> Iterator[ScoredTrajectory]:
-    """Every graded episode of a training task that the run has stored: of the rollouts by task and sample index, then of GRPO."""
+    """Every graded episode of a training task that the run has stored, the rollouts' first."""
     for name in TRAINING_ROLLOUTS:
         folder = context.folder.root / "trajectories" / name
         if folder.exists():
-            members = [member for group in read_groups(folder) for member in group.members]
-            yield from sorted(members, key=lambda one: (one.trajectory.instance_id, one.trajectory.sample_index))
+            yield from members_by_name(folder)
 
 
 def is_kept_out(instance_id: str, share: float) -> bool:

@@ -159,13 +159,21 @@ async def test_a_sandbox_is_removed_once_and_not_after_its_backend(engine: Scrip
         await other.close()
 
 
-async def test_a_start_that_is_overtaken_by_close_leaves_no_container(engine: ScriptedEngine, backend: DockerBackend) -> None:
+async def overtaken_start(
+    engine: ScriptedEngine, backend: DockerBackend
+) -> tuple["asyncio.Task[Any]", "asyncio.Task[None]", threading.Event]:
+    """A start whose container is being created until the event is set, and the close that came meanwhile."""
     backend._pulls = None
     created = engine.gates["create"] = threading.Event()
     starting = asyncio.create_task(backend.start("docker:any:1", "/testbed"))
     await until(lambda: engine.calls["create"])
     closing = asyncio.create_task(backend.close())
     await until(lambda: backend._threads._shutdown)
+    return starting, closing, created
+
+
+async def test_a_start_that_is_overtaken_by_close_leaves_no_container(engine: ScriptedEngine, backend: DockerBackend) -> None:
+    starting, closing, created = await overtaken_start(engine, backend)
     starting.cancel()  # its removal finds no thread any more
     with pytest.raises(asyncio.CancelledError):
         await starting
@@ -175,12 +183,7 @@ async def test_a_start_that_is_overtaken_by_close_leaves_no_container(engine: Sc
 
 
 async def test_a_start_whose_shell_comes_after_close_is_told(engine: ScriptedEngine, backend: DockerBackend) -> None:
-    backend._pulls = None
-    created = engine.gates["create"] = threading.Event()
-    starting = asyncio.create_task(backend.start("docker:any:1", "/testbed"))
-    await until(lambda: engine.calls["create"])
-    closing = asyncio.create_task(backend.close())
-    await until(lambda: backend._threads._shutdown)
+    starting, closing, created = await overtaken_start(engine, backend)
     created.set()
     with pytest.raises(SandboxUnavailableError, match="the Docker backend is closed"):
         await starting
